@@ -1,0 +1,126 @@
+"""The diffusers engine: the only module that imports torch and diffusers.
+
+Importing it takes seconds, so it is imported in the thread that loads the model, after the server listens. Weights come
+from safetensors only and no code of a model repository is ever run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+from diffusers import DiffusionPipeline  # AutoPipeline imports twice as long
+from diffusers.utils import logging as diffusers_logging
+from huggingface_hub import HfApi
+from transformers.utils import logging as transformers_logging
+
+from parley_inference_image.engine import OnStep
+from parley_inference_image.errors import UnusableModel
+from parley_inference_image.job import Picture
+
+_log = structlog.get_logger()
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_NEEDED = ("prompt", "width", "height", "num_inference_steps", "generator", "callback_on_step_end")
+
+
+class DiffusersEngine:
+    """A loaded text-to-image pipeline."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+        self._accepts = frozenset(inspect.signature(pipeline.__call__).parameters)
+        missing = [name for name in _NEEDED if name not in self._accepts]
+        if missing:
+            raise UnusableModel(
+                f"{type(pipeline).__name__} takes no {', '.join(missing)}: not a text-to-image pipeline"
+            )
+        self._pipeline.set_progress_bar_config(disable=True)
+        self.size = _own_size(pipeline)
+
+    def draw(self, picture: Picture, on_step: OnStep) -> bytes:
+        """Draw and return a PNG. The noise is made on the CPU, so that it is the same on every device."""
+
+        def after_step(_: Any, index: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            on_step(index + 1)
+            return tensors
+
+        arguments: dict[str, Any] = {
+            "prompt": picture.prompt,
+            "width": picture.width,
+            "height": picture.height,
+            "num_inference_steps": picture.steps,
+            "generator": torch.Generator("cpu").manual_seed(picture.seed),
+            "callback_on_step_end": after_step,
+        }
+        if picture.negative_prompt and "negative_prompt" in self._accepts:
+            arguments["negative_prompt"] = picture.negative_prompt
+        image = self._pipeline(**arguments).images[0]
+        png = io.BytesIO()
+        image.save(png, format="PNG")
+        return png.getvalue()
+
+
+def load(source: str, *, revision: str, device: str) -> DiffusersEngine:
+    """Load a pipeline folder, or a hub id at the commit that `revision` names now. Raises UnusableModel."""
+    target = _device(device)
+    if source.startswith((".", "/", "~")) and not Path(source).is_dir():
+        raise UnusableModel(f"{source}: there is no such folder")
+    try:
+        where: dict[str, Any] = (
+            {"local_files_only": True} if Path(source).is_dir() else {"revision": _commit(source, revision)}
+        )
+        pipeline = DiffusionPipeline.from_pretrained(
+            source,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.bfloat16 if target.startswith("cuda") else torch.float32,
+            **where,
+        ).to(target)
+    except Exception as error:  # whatever a foreign folder or hub makes the libraries raise
+        raise UnusableModel(f"{source}: {error}") from error
+    return DiffusersEngine(pipeline)
+
+
+def _commit(source: str, revision: str) -> str:
+    """Return the commit to load: replicas that start at different times must not serve different weights unknowingly."""
+    if _COMMIT.fullmatch(revision):
+        return revision
+    commit: str | None = HfApi().model_info(source, revision=revision).sha
+    if commit is None:
+        raise UnusableModel(f"{source}: the hub names no commit for {revision}")
+    _log.info("hub revision resolved", model=source, revision=revision, commit=commit)
+    return commit
+
+
+def _device(wish: str) -> str:
+    if wish != "auto":
+        return wish
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _own_size(pipeline: Any) -> tuple[int, int]:
+    """Return the width and height that the model was made for: latent size x the scale of its decoder."""
+    network = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+    sample = getattr(pipeline, "default_sample_size", None) or getattr(
+        getattr(network, "config", None), "sample_size", None
+    )
+    scale = getattr(pipeline, "vae_scale_factor", None)
+    if sample is None or scale is None:
+        return 512, 512
+    height, width = (sample, sample) if isinstance(sample, int) else (int(sample[0]), int(sample[1]))
+    return width * scale, height * scale
+
+
+# Progress bars and advice about optional packages do not belong in a service's log.
+for _noise in (diffusers_logging, transformers_logging):
+    _noise.set_verbosity_error()
+    _noise.disable_progress_bar()
+
+# Same seed, same bytes: without these, CUDA may choose another algorithm from run to run.
+torch.backends.cudnn.benchmark = False
+torch.backends.cudnn.deterministic = True
