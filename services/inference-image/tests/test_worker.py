@@ -10,8 +10,9 @@ from contextlib import aclosing
 from functools import partial
 
 import pytest
-from parley_inference_image import events
+from parley_inference_image import drawing, events
 from parley_inference_image.engine import Engine
+from parley_inference_image.errors import EngineStuck
 from parley_inference_image.job import Job, State
 from PIL import Image
 
@@ -271,3 +272,26 @@ async def test_refused_settlement_ends(world: World, user: uuid.UUID) -> None:
     await world.billing.release(job.id)
     assert (await world.jobs.get(user, job.id)).charged_micros == 0
     assert (await world.repository.counts())[1] == 0
+
+
+async def test_job_cancelled_before_it_was_given_back_is_not_drawn(world: World, user: uuid.UUID) -> None:
+    job, engine = await world.create(user), SteppedEngine()
+    await world.set(job.id, cancel_requested=True)
+    assert await world.worker.work_once(engine)
+    ended = await world.jobs.get(user, job.id)
+    assert (ended.state, ended.charged_micros, engine.drawings) == (State.CANCELLED, 0, 0)
+
+
+async def test_engine_that_hangs_fails_its_job_and_then_the_worker(
+    world: World, user: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "_STOP_GRACE_SECONDS", 0.05)
+    world.worker._job_timeout = dt.timedelta(seconds=0.1)
+    world.worker._max_attempts = 1
+    job, engine = await world.create(user), SteppedEngine()
+    waiting = await world.create(user)
+    with pytest.raises(EngineStuck):
+        await world.worker.run(engine)
+    engine.allow(8)
+    assert (await world.jobs.get(user, job.id)).error == "It took too long."
+    assert (await world.jobs.get(user, waiting.id)).state is State.QUEUED

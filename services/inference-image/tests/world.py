@@ -85,6 +85,17 @@ class World:
         async with self.database.begin() as connection:
             await connection.execute(sa.update(image_jobs).values(settle_after=sa.func.now()))
 
+    async def let_time_pass(self) -> None:
+        """Leases lapse, unfinished admissions grow old, and every wait of the outbox and the queue is over."""
+        past = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+        async with self.database.begin() as connection:
+            lapsed = sa.case((image_jobs.c.lease_token.is_not(None), past))
+            await connection.execute(
+                sa.update(image_jobs).values(
+                    created_at=past, settle_after=past, available_at=past, lease_expires_at=lapsed
+                )
+            )
+
     async def count(self) -> int:
         async with self.database.begin() as connection:
             return int((await connection.execute(sa.select(sa.func.count()).select_from(image_jobs))).scalar_one())

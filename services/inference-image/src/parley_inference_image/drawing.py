@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import time
+import uuid
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from enum import Enum, auto
 
@@ -18,6 +20,8 @@ from parley_inference_image.repository import Repository
 from parley_inference_image.watch import Watch
 
 _log = structlog.get_logger()
+_STOP_GRACE_SECONDS = 4
+Store = Callable[[uuid.UUID, bytes], Awaitable[None]]
 
 
 class Stop(Enum):
@@ -35,6 +39,7 @@ class Drawing:
     def __init__(self, job: Job, repository: Repository, watch: Watch, lease: dt.timedelta) -> None:
         self.steps_done = 0
         self.stopped: Stop | None = None
+        self.thread: asyncio.Future[bytes] | None = None
         self._job = job
         self._repository = repository
         self._watch = watch
@@ -48,24 +53,30 @@ class Drawing:
         self.stopped = self.stopped or why
         self._news.set()
 
-    async def run(self, engine: Engine, threads: Executor, timeout: dt.timedelta, grace: dt.timedelta) -> bytes:
-        """Return the PNG; raise Stopped, or what the engine raised."""
+    async def run(self, engine: Engine, threads: Executor, store: Store, timeout: dt.timedelta) -> None:
+        """Draw and store the PNG; raise Stopped, or what the engine or the store raised."""
         deadline = self._loop.time() + timeout.total_seconds()
-        drawn = self._loop.run_in_executor(threads, engine.draw, self._job.picture, self._on_step)
-        drawn.add_done_callback(lambda _: self._news.set())
-        while not drawn.done() and self.stopped is None:
+        work = asyncio.ensure_future(self._draw_and_store(engine, threads, store))
+        work.add_done_callback(lambda _: self._news.set())
+        while not work.done() and self.stopped is None:
             await self._wait_for_news(min(self._lease.total_seconds() / 3, deadline - self._loop.time()))
             if self._loop.time() >= deadline:
                 self.stop(Stop.TIMEOUT)
-            elif not drawn.done():
+            elif not work.done():
                 await self._beat()
-        if not drawn.done():
+        if not work.done():
             # A step cannot be interrupted. One that takes longer than this goes on in its thread and is thrown away.
-            await asyncio.wait([drawn], timeout=grace.total_seconds())
-        if not drawn.done():
-            drawn.add_done_callback(lambda late: late.exception())
+            await asyncio.wait([work], timeout=_STOP_GRACE_SECONDS)
+        if not work.done():
+            work.cancel()
             raise Stopped
-        return drawn.result()
+        await work
+
+    async def _draw_and_store(self, engine: Engine, threads: Executor, store: Store) -> None:
+        self.thread = self._loop.run_in_executor(threads, engine.draw, self._job.picture, self._on_step)
+        self.thread.add_done_callback(lambda late: late.exception())  # nobody else may be left to look at it
+        # Cancelling the work must not cancel the future of a thread that goes on: `thread` tells when it is free.
+        await store(self._job.id, await asyncio.shield(self.thread))
 
     async def _wait_for_news(self, seconds: float) -> None:
         try:

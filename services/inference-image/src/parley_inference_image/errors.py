@@ -8,6 +8,7 @@ ParleyError
 
 Engine faults never reach the wire; they end in the job's `error`.
 ├── Stopped                   the drawing was stopped on purpose
+├── EngineStuck               a stopped drawing does not end
 └── UnusableModel             the model cannot be loaded or cannot be drawn with
 """
 
@@ -44,6 +45,10 @@ class TooManyJobs(ParleyError):
 
 class Stopped(Exception):  # noqa: N818 - not an error: the drawing was told to stop
     """The drawing was told to stop between two steps."""
+
+
+class EngineStuck(Exception):  # noqa: N818 - reads as what it says
+    """A stopped drawing does not come back from its step; only a new process can draw again."""
 
 
 class UnusableModel(Exception):  # noqa: N818 - reads as what it says

@@ -18,7 +18,7 @@ import structlog
 from parley_inference_image import metrics
 from parley_inference_image.drawing import Drawing, Stop
 from parley_inference_image.engine import Engine
-from parley_inference_image.errors import Stopped
+from parley_inference_image.errors import EngineStuck, Stopped
 from parley_inference_image.job import Job, State
 from parley_inference_image.pictures import Pictures
 from parley_inference_image.repository import Repository
@@ -29,7 +29,6 @@ _log = structlog.get_logger()
 T = TypeVar("T")
 _IDLE_SECONDS = 0.5
 _AFTER_FAULT_SECONDS = 1.0
-_STOP_GRACE = dt.timedelta(seconds=4)
 _FAILED = "The picture could not be drawn. Nothing was charged; try again or change the request."
 
 
@@ -62,6 +61,7 @@ class Worker:
         self._work = asyncio.Event()
         self._stopping = False
         self._drawing: Drawing | None = None
+        self._thread: asyncio.Future[bytes] | None = None
 
     def wake(self) -> None:
         """Look at the queue now."""
@@ -75,14 +75,20 @@ class Worker:
             self._drawing.stop(Stop.SHUTDOWN)
 
     async def run(self, engine: Engine) -> None:
-        """Work until stopped. A restarted worker first takes back what it left when it died."""
+        """Work until stopped. A restarted worker first takes back what it left when it died.
+
+        Raises EngineStuck when a stopped drawing does not end: this process cannot draw any more.
+        """
         took_back = False
         while not self._stopping:
             try:
                 if not took_back:
                     await self._repository.recover(self._max_attempts, owner=self._replica)
                     took_back = True
+                await self._engine_free()
                 worked = await self.work_once(engine)
+            except EngineStuck:
+                raise
             except Exception:  # noqa: BLE001 - most likely the database is away; a lapsed lease finds the job again
                 _log.exception("worker fault")
                 worked = False
@@ -90,6 +96,14 @@ class Worker:
             if not worked:
                 await self._idle(_IDLE_SECONDS)
         self._threads.shutdown(wait=False)
+
+    async def _engine_free(self) -> None:
+        """Wait for the step that a stopped drawing was in, before another job is taken for the same thread."""
+        deadline = asyncio.get_running_loop().time() + self._job_timeout.total_seconds()
+        while self._thread is not None and not self._thread.done() and not self._stopping:
+            if asyncio.get_running_loop().time() > deadline:
+                raise EngineStuck
+            await asyncio.wait([self._thread], timeout=_IDLE_SECONDS)
 
     async def _idle(self, seconds: float) -> None:
         try:
@@ -104,22 +118,26 @@ class Worker:
         job = await self._repository.claim(self._model, self._replica, self._lease, self._job_timeout)
         if job is None:
             return False
+        if job.cancel_requested:  # cancelled just before its worker gave it back
+            cancelled = await self._repository.cancel_running(job, 0)
+            if cancelled is not None:
+                await self._conclude(cancelled)
+            return True
         self._watch.publish(job)
-        self._drawing = Drawing(job, self._repository, self._watch, self._lease)
+        drawing = self._drawing = Drawing(job, self._repository, self._watch, self._lease)
         if self._stopping:
-            self._drawing.stop(Stop.SHUTDOWN)
+            drawing.stop(Stop.SHUTDOWN)
         try:
-            ended = await self._attempt(engine, job, self._drawing)
+            ended = await self._attempt(engine, job, drawing)
         finally:
-            self._drawing = None
+            self._drawing, self._thread = None, drawing.thread
         if ended is not None:
             await self._conclude(ended)
         return True
 
     async def _attempt(self, engine: Engine, job: Job, drawing: Drawing) -> Job | None:
         try:
-            png = await drawing.run(engine, self._threads, self._job_timeout, _STOP_GRACE)
-            await self._pictures.put(job.id, png)
+            await drawing.run(engine, self._threads, self._pictures.put, self._job_timeout)
         except Stopped:
             return await self._stopped(job, drawing)
         except Exception:  # noqa: BLE001 - whatever an engine raises ends the attempt, not the worker

@@ -1,0 +1,102 @@
+"""The life of one replica: what runs beside the calls, from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable
+
+import structlog
+
+from parley_inference_image import metrics
+from parley_inference_image.engine import Engine
+from parley_inference_image.lease import RegistryLease
+from parley_inference_image.repository import Repository
+from parley_inference_image.upkeep import Upkeep
+from parley_inference_image.watch import Watch
+from parley_inference_image.worker import Worker
+
+_log = structlog.get_logger()
+_STOP_SECONDS = 5
+
+
+class Replica:
+    """Loads the engine in a thread while calls are already served, then works, until it is stopped."""
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        load: Callable[[], Engine],
+        repository: Repository,
+        watch: Watch,
+        upkeep: Upkeep,
+        worker: Worker,
+        lease: RegistryLease,
+        set_ready: Callable[[bool], None],
+        fail: Callable[[], None],
+    ) -> None:
+        self._model = model
+        self._load = load
+        self._repository = repository
+        self._background = (watch.run, upkeep.run)
+        self._worker = worker
+        self._lease = lease
+        self._set_ready = set_ready
+        self._fail = fail
+        self._tasks: list[asyncio.Task[None]] = []
+        self._life: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start everything; returns at once."""
+        self._tasks = [asyncio.create_task(run()) for run in self._background]
+        self._life = asyncio.create_task(self._live())
+
+    async def stop(self) -> None:
+        """Withdraw from the registry, give the running job back, stop."""
+        self._worker.stop()
+        if self._renewing is not None:
+            self._renewing.cancel()
+        await self._lease.release()
+        if self._life is not None:
+            if self._renewing is not None:  # else it is still loading
+                await asyncio.wait([self._life], timeout=_STOP_SECONDS)
+            self._life.cancel()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _live(self) -> None:
+        try:
+            engine = await asyncio.to_thread(self._load_engine)
+            await self._remember_size(engine)
+            self._set_ready(True)
+            self._renewing = asyncio.create_task(self._lease.keep())
+            await self._worker.run(engine)
+        except Exception:  # noqa: BLE001 - whatever it is, the supervisor's next process is the remedy
+            _log.exception("this replica cannot draw")
+            self._set_ready(False)
+            self._fail()
+
+    def _load_engine(self) -> Engine:
+        began = time.perf_counter()
+        gc.disable()  # millions of new objects and no garbage: importing is a quarter faster without
+        try:
+            engine = self._load()
+        finally:
+            gc.enable()
+        seconds = time.perf_counter() - began
+        metrics.ENGINE_LOAD_SECONDS.set(seconds)
+        _log.info("model loaded", model=self._model, seconds=round(seconds, 1), size=engine.size)
+        return engine
+
+    async def _remember_size(self, engine: Engine) -> None:
+        while True:
+            try:
+                await self._repository.remember_size(self._model, *engine.size)
+            except Exception as error:  # noqa: BLE001 - the database may come up after us
+                _log.warning("waiting for the database", error=type(error).__name__)
+                await asyncio.sleep(1)
+            else:
+                return
