@@ -1,0 +1,1 @@
+"""Parley's accounts, sessions and signing keys."""

@@ -1,0 +1,59 @@
+"""Tables of the schema `auth`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+from parley_kit.db import metadata as kit_metadata
+from sqlalchemy.dialects.postgresql import UUID
+
+SCHEMA: Final = "auth"
+metadata = kit_metadata(SCHEMA)
+
+_moment = sa.DateTime(timezone=True)
+
+users = sa.Table(
+    "users",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("email", sa.Text, nullable=False, unique=True),
+    sa.Column("password_hash", sa.Text, nullable=False),
+    sa.Column("created_at", _moment, nullable=False),
+    sa.CheckConstraint("email = lower(email)", name="email_lower_case"),
+)
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("user_id", UUID(as_uuid=True), sa.ForeignKey(users.c.id, ondelete="CASCADE"), nullable=False),
+    sa.Column("created_at", _moment, nullable=False),
+    sa.Column("refreshed_at", _moment, nullable=False),
+    sa.Column("expires_at", _moment, nullable=False),
+    sa.Column("revoked_at", _moment),
+    comment="One signed-in device: the family of all refresh tokens that followed from one sign-in.",
+)
+sa.Index("ix_sessions_user_id", sessions.c.user_id)
+sa.Index("ix_sessions_expires_at", sessions.c.expires_at)
+
+refresh_tokens = sa.Table(
+    "refresh_tokens",
+    metadata,
+    sa.Column("token_hash", sa.LargeBinary, primary_key=True),
+    sa.Column("session_id", UUID(as_uuid=True), sa.ForeignKey(sessions.c.id, ondelete="CASCADE"), nullable=False),
+    sa.Column("created_at", _moment, nullable=False),
+    sa.Column("expires_at", _moment, nullable=False),
+    sa.Column("spent_at", _moment),
+    sa.CheckConstraint("octet_length(token_hash) = 32", name="hash_is_sha256"),
+    comment="Spent tokens stay until they expire, so that their reuse is recognised.",
+)
+# One living token a session, whatever the code does: a second successor is refused by the database.
+sa.Index(
+    "uq_refresh_tokens_living",
+    refresh_tokens.c.session_id,
+    unique=True,
+    postgresql_where=sa.text("spent_at IS NULL"),
+)
+sa.Index("ix_refresh_tokens_session_id", refresh_tokens.c.session_id)
+sa.Index("ix_refresh_tokens_expires_at", refresh_tokens.c.expires_at)

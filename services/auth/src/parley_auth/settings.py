@@ -1,0 +1,27 @@
+"""Settings: PARLEY_AUTH_<NAME>, from the environment only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from parley_kit.settings import ServiceSettings, settings_config
+from pydantic import Field
+
+
+class Settings(ServiceSettings):
+    """Settings of auth."""
+
+    model_config = settings_config("PARLEY_AUTH_")
+
+    signing_key_file: Path | None = Field(None, description="PEM of the P-256 private key that signs access tokens.")
+    service_secrets_dir: Path | None = Field(None, description="Folder with one secret file per service name.")
+    access_token_seconds: int = Field(900, ge=120, le=3600, description="Life of an access token.")
+    refresh_token_days: int = Field(30, ge=1, le=365, description="Life of a refresh token that is not used.")
+    hash_threads: int = Field(
+        default_factory=lambda: min(4, os.cpu_count() or 1),
+        ge=1,
+        le=64,
+        description="Passwords hashed at once; each takes a core for 32 ms and 19 MiB.",
+    )
+    hash_queue: int = Field(64, ge=0, description="Passwords that may wait for a thread; beyond, sign-ins get 503.")
