@@ -104,6 +104,20 @@ async def _seen(world: World, job: Job, position: int) -> bool:
     return topic is not None and topic.latest.position == position
 
 
+async def test_steps_reach_watchers_of_this_replica_without_polling(world: World, user: uuid.UUID) -> None:
+    job, engine = await world.create(user), SteppedEngine()
+    async with aclosing(await world.jobs.watch(user, job.id)) as told:
+        assert await anext(told) == events.Queued(0)
+        working = asyncio.create_task(world.worker.work_once(engine))
+        assert await anext(told) == events.Progress(0, 4)
+        for step in (1, 2, 3):
+            engine.allow(1)
+            assert await anext(told) == events.Progress(step, 4)
+        engine.allow(1)
+        assert isinstance([event async for event in told][-1], events.Done)
+    assert await working
+
+
 async def test_quiet_stream_beats_and_a_departed_watcher_leaves_nothing(world: World, user: uuid.UUID) -> None:
     world.watch._heartbeat_seconds = 0.01
     job = await world.create(user)
