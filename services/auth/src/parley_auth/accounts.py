@@ -43,7 +43,7 @@ class Store(Protocol):
     async def rotate(
         self, presented: bytes, successor: bytes, now: dt.datetime, expires_at: dt.datetime
     ) -> tuple[uuid.UUID, User] | None:
-        """Spend the presented token and store its successor; None, and nothing changed, when it cannot be spent."""
+        """Spend the presented token and store its successor; None when it cannot be spent."""
         ...
 
     async def end_if_reused(self, presented: bytes, now: dt.datetime) -> bool:
@@ -74,8 +74,8 @@ class Accounts:
     async def sign_up(self, email: str, password: str) -> SignedIn:
         """Make an account and sign it in; EmailTaken when the address has one."""
         encoded = await self._passwords.hash(password)
-        user = User(self._new_id(), normalise_email(email), self._clock())
         session, refresh_token = self._session()
+        user = User(self._new_id(), normalise_email(email), session.created_at)
         if not await self._store.create_account(user, encoded, session):
             raise EmailTaken
         return self._signed_in(user, session.id, refresh_token)

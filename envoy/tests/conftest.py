@@ -1,0 +1,84 @@
+"""Real Envoy before a real auth and tiny chat; the other services are down."""
+
+import datetime as dt
+from types import SimpleNamespace
+
+import httpx
+import pytest_asyncio
+from joserfc.jwk import ECKey
+from parley.chat.v1.message_service_pb2_grpc import add_MessageServiceServicer_to_server
+from parley.openai.v1.chat_completions_service_pb2_grpc import add_ChatCompletionsServiceServicer_to_server
+from parley_auth.access_tokens import AccessTokens
+from parley_auth.accounts import Accounts
+from parley_auth.models import SCHEMA
+from parley_auth.passwords import Passwords
+from parley_auth.repository import Repository
+from parley_auth.rpc import servicers
+from parley_auth.service_tokens import SecretFiles, ServiceTokens
+from parley_kit.db import create_engine, new_id
+from parley_kit.testing import database, serve_in_process
+
+from .proxy import envoy
+from .upstreams import Completions, Messages, serving
+
+OPERATOR_SECRET = "operator-secret-0123456789"
+
+
+def now():
+    return dt.datetime.now(dt.UTC)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def auth(tmp_path_factory):
+    secrets = tmp_path_factory.mktemp("secrets")
+    (secrets / "operator").write_text(OPERATOR_SECRET)
+    key = ECKey.generate_key("P-256", private=True)
+    tokens = AccessTokens(key, dt.timedelta(minutes=15))
+    passwords = Passwords(threads=2, queue=64)
+    async with database("parley_auth", SCHEMA) as fresh:
+        engine = create_engine(fresh.app_url)
+        accounts = Accounts(
+            Repository(engine), passwords, tokens, new_id=new_id, clock=now, refresh_lifetime=dt.timedelta(days=30)
+        )
+        served = servicers(accounts, tokens, ServiceTokens(SecretFiles(secrets), tokens, clock=now))
+        async with serve_in_process(served, tokens) as (_, address):
+            yield SimpleNamespace(address=address, tokens=tokens, key=key)
+        await engine.dispose()
+    passwords.close()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def messages():
+    return Messages()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def chat(messages):
+    async with serving(
+        (messages, add_MessageServiceServicer_to_server), (Completions(), add_ChatCompletionsServiceServicer_to_server)
+    ) as (address, _):
+        yield address
+
+
+@pytest_asyncio.fixture(scope="session")
+async def proxy(auth, chat, tmp_path_factory):
+    async with envoy({"auth": auth.address, "chat": chat}, tmp_path_factory.mktemp("envoy")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session")
+async def edge(proxy):
+    async with httpx.AsyncClient(base_url=proxy.edge, timeout=30) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="session")
+async def session(edge):
+    answer = await edge.post("/v1/auth/signup", json={"email": "session@example.org", "password": "a good password"})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def bearer(session):
+    return {"authorization": f"Bearer {session['accessToken']}"}

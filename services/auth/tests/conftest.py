@@ -1,0 +1,104 @@
+"""Fixtures: auth over real gRPC and real Postgres."""
+
+import datetime as dt
+
+import pytest
+import pytest_asyncio
+import sqlalchemy as sa
+from joserfc.jwk import ECKey
+from parley_auth.access_tokens import AccessTokens
+from parley_auth.accounts import Accounts
+from parley_auth.models import SCHEMA
+from parley_auth.passwords import Passwords
+from parley_auth.repository import Repository
+from parley_auth.rpc import servicers
+from parley_auth.service_tokens import SecretFiles, ServiceTokens
+from parley_kit.db import create_engine, new_id
+from parley_kit.testing import database, serve_in_process
+
+from .world import SECRETS, Client, Clock
+
+
+@pytest_asyncio.fixture(scope="session")
+async def engine():
+    async with database("parley_auth", SCHEMA) as fresh:
+        made = create_engine(fresh.app_url)
+        yield made
+        await made.dispose()
+
+
+@pytest.fixture
+def rows(engine):
+    async def run(statement, **values):
+        async with engine.begin() as connection:
+            return [tuple(row) for row in await connection.execute(sa.text(statement), values)]
+
+    return run
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def key():
+    return ECKey.generate_key("P-256", private=True)
+
+
+@pytest.fixture
+def tokens(key):
+    return AccessTokens(key, dt.timedelta(minutes=15))
+
+
+@pytest.fixture
+def secrets(tmp_path):
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    for service, secret in SECRETS.items():
+        (folder / service).write_text(secret + "\n")
+    return folder
+
+
+@pytest.fixture
+def hashed():
+    """What argon2 was asked to do."""
+    return []
+
+
+@pytest.fixture
+def passwords(hashed):
+    made = Passwords(threads=2, queue=64)
+    made._hasher = Recorded(made._hasher, hashed)
+    yield made
+    made.close()
+
+
+class Recorded:
+    """The real hasher, which also notes each use."""
+
+    def __init__(self, inner, uses):
+        self._inner, self._uses = inner, uses
+
+    def hash(self, password):
+        self._uses.append("hash")
+        return self._inner.hash(password)
+
+    def verify_and_update(self, password, encoded):
+        self._uses.append("verify")
+        return self._inner.verify_and_update(password, encoded)
+
+
+@pytest_asyncio.fixture
+async def channel(engine, clock, tokens, secrets, passwords):
+    accounts = Accounts(
+        Repository(engine), passwords, tokens, new_id=new_id, clock=clock, refresh_lifetime=dt.timedelta(days=30)
+    )
+    served = servicers(accounts, tokens, ServiceTokens(SecretFiles(secrets), tokens, clock=clock))
+    async with serve_in_process(served, tokens) as (channel, _):
+        yield channel
+
+
+@pytest.fixture
+def client(channel):
+    return Client(channel)
