@@ -1,0 +1,81 @@
+# Parley's commands. `make help` lists them; each set-up step runs only when its inputs changed.
+SHELL := /bin/sh
+PYTHON ?= python3.11
+VENV := .venv/bin
+unexport PYTHONDONTWRITEBYTECODE # vLLM starts half a minute slower without byte-code
+
+# Variables of `make run`, passed on as the settings they stand for.
+ifdef MODEL
+export PARLEY_INFERENCE_LLM_MODEL := $(MODEL)
+endif
+ifdef IMAGE_MODEL
+export PARLEY_INFERENCE_IMAGE_MODEL := $(IMAGE_MODEL)
+endif
+ifdef EDGE_PORT
+export PARLEY_EDGE_PORT := $(EDGE_PORT)
+endif
+ifdef INTERNAL_PORT
+export PARLEY_INTERNAL_PORT := $(INTERNAL_PORT)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help run test setup setup-dev generate fix verify bench models token lock clean forget
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "Variables, e.g. make run MODEL=Qwen/Qwen3-0.6B EDGE_PORT=8081:"
+	@echo "  MODEL=…          language model: a folder or an id on the Hugging Face hub (default: a tiny one made here)"
+	@echo "  IMAGE_MODEL=…    diffusers pipeline: likewise"
+	@echo "  EDGE_PORT=8080   where apps come in          INTERNAL_PORT=9090  where operators come in (gRPC)"
+	@echo "  DATABASE_URL=…   another Postgres, as a role that may create roles and databases"
+	@echo "  PYTHON=…         the Python 3.11 to build .venv with"
+	@echo "  PYTEST_ARGS=…    what make test hands to pytest, e.g. PYTEST_ARGS=tests/e2e"
+	@echo "  PARLEY_HOME, PARLEY_BASE_PORT, PARLEY_BIND_ADDRESS, PARLEY_ACCELERATOR: see dev/README.md"
+
+run: setup ## Install what is missing and run the whole mesh on this machine; Ctrl-C stops it
+	@exec $(VENV)/python -m parley_dev run
+
+test: setup-dev ## All checks, then the whole test suite, end to end included
+	@$(VENV)/python -m parley_dev verify
+	@exec $(VENV)/python -m pytest $(PYTEST_ARGS)
+
+setup:
+	@$(PYTHON) dev/bootstrap.py
+
+setup-dev:
+	@$(PYTHON) dev/bootstrap.py --dev
+
+generate: setup ## Generate stubs and the descriptor set from proto/, even when nothing changed
+	@$(VENV)/python proto/generate.py
+
+verify: setup-dev ## Formatting, lint, types, import boundaries, protos, Envoy's configuration
+	@exec $(VENV)/python -m parley_dev verify
+
+fix: setup-dev ## Repair what verify can repair by itself
+	@exec $(VENV)/python -m parley_dev verify --fix
+
+bench: setup-dev ## Benchmarks against peers; prints ratios
+	@exec $(VENV)/python -m bench
+
+models: setup ## Build the small local models, even when they are there
+	@exec $(VENV)/python -m parley_dev models --force
+
+token: setup ## Print an operator's token for the internal port (of a running mesh)
+	@exec $(VENV)/python -m parley_dev token
+
+UV_COMPILE = $(VENV)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
+# torch's CPU build comes from pip's wheel folders where one has it, else from the index that uv knows.
+TORCH_CPU = $(if $(wildcard $(addsuffix /torch-*cpu*,$(PIP_FIND_LINKS))),$(addprefix --find-links ,$(PIP_FIND_LINKS)),--torch-backend cpu)
+
+lock: setup ## Resolve requirements/*.in into the hash-pinned locks (keeps versions that still fit; UPGRADE=--upgrade takes new ones)
+	$(UV_COMPILE) $(UPGRADE) $(TORCH_CPU) --override requirements/cpu-overrides.txt requirements/cpu.in -o requirements/cpu.txt > /dev/null
+	$(UV_COMPILE) $(UPGRADE) requirements/dev.in -o requirements/dev.txt > /dev/null
+	$(UV_COMPILE) $(UPGRADE) requirements/gpu.in -o requirements/gpu.txt > /dev/null
+
+clean: ## Remove what make made, but not the data: .venv, stubs, caches
+	@rm -rf .venv proto/gen .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+forget: setup ## Delete this machine's accounts, conversations, ledger, pictures and secrets, after asking
+	@exec $(VENV)/python -m parley_dev forget

