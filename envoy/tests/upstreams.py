@@ -12,7 +12,6 @@ from parley.openai.v1 import chat_completions_service_pb2_grpc
 from parley_kit.errors import ParleyError, error_trailers
 
 Event = message_stream_pb2.MessageStreamEvent
-BIG = 64
 BIG_DELTA = "x" * 65536
 
 
@@ -21,6 +20,7 @@ class Messages(message_service_pb2_grpc.MessageServiceServicer):
 
     def __init__(self):
         self.seen = []
+        self.sent = 0
         self.cancelled = asyncio.Event()
 
     async def ListMessages(self, request, context):
@@ -51,9 +51,9 @@ class Messages(message_service_pb2_grpc.MessageServiceServicer):
                 await asyncio.sleep(3600)
             finally:
                 self.cancelled.set()
-        if request.content == "big":
-            for _ in range(BIG):
-                yield Event(type="text-delta", delta=BIG_DELTA)
+        while request.content == "endless":
+            self.sent += 1
+            yield Event(type="text-delta", delta=BIG_DELTA)
         yield Event(type="text-delta", seq=2, id="0", delta='two\nlines and "quotes" — ä')
         yield Event(type="finish", seq=3, finish_reason="stop")
 
