@@ -35,14 +35,35 @@ class Proxy:
     internal: str
     log: Path
 
-    def access_log(self):
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+    async def logged(self, **fields):
+        """Return the first access log line with these fields, waiting for it."""
+
+        def find():
+            lines = (json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{"))
+            return next((line for line in lines if all(line[key] == value for key, value in fields.items())), None)
+
+        return await until(find)
 
 
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+async def until(found, seconds=30):
+    """Wait for what another process is about to do, such as writing a log; return the first true result."""
+    async with asyncio.timeout(seconds):
+        while not (result := found()):  # noqa: ASYNC110 - another process sets no Event of ours
+            await asyncio.sleep(0.02)
+    return result
+
+
+async def until_status(client, path, status, seconds=30):
+    """Wait until Envoy, which asks the services now and then, has noticed."""
+    async with asyncio.timeout(seconds):
+        while (await client.get(path)).status_code != status:  # noqa: ASYNC110 - another process sets no Event of ours
+            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
@@ -84,11 +105,13 @@ async def envoy(addresses, folder, **more):
 async def _until_healthy(process, proxy, services):
     async with httpx.AsyncClient(base_url=proxy.edge) as client, asyncio.timeout(_START_SECONDS):
         for service in services:
-            while True:
+            while not await _is_healthy(client, service):
                 assert process.returncode is None, proxy.log.read_text()
-                try:
-                    if (await client.get(f"/healthz/{service}")).status_code == 200:
-                        break
-                except httpx.TransportError:
-                    pass
                 await asyncio.sleep(0.05)
+
+
+async def _is_healthy(client, service):
+    try:
+        return (await client.get(f"/healthz/{service}")).status_code == 200
+    except httpx.TransportError:  # does not listen yet
+        return False

@@ -56,13 +56,28 @@ async def test_failures_of_grpc_itself_get_the_shape_and_leak_nothing(edge, bear
 
 
 async def test_an_invalid_argument_of_grpc_itself_keeps_its_text(edge, bearer):
-    told = error(await edge.post(MESSAGES, json={"content": "INVALID_ARGUMENT"}, headers=bearer), 400, "INVALID_ARGUMENT")
+    told = error(
+        await edge.post(MESSAGES, json={"content": "INVALID_ARGUMENT"}, headers=bearer), 400, "INVALID_ARGUMENT"
+    )
     assert told["message"] == 'plain "gRPC" — ä\n'
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/credits", "/v1/image-jobs", "/v1/image-jobs/x:stream"])
 async def test_a_service_that_is_down_is_503_at_once(edge, bearer, path):
     error(await edge.get(path, headers=bearer), 503, "UNAVAILABLE")
+
+
+async def test_a_read_is_tried_again_while_the_service_is_unavailable(edge, bearer, messages):
+    messages.seen.clear()
+    messages.unavailable = 2
+    assert (await edge.get(MESSAGES, headers=bearer)).status_code == 200
+    assert len(messages.seen) == 3
+
+
+async def test_a_write_is_never_done_twice(edge, bearer, messages):
+    messages.seen.clear()
+    error(await edge.post(MESSAGES, json={"content": "UNAVAILABLE"}, headers=bearer), 503, "UNAVAILABLE")
+    assert len(messages.seen) == 1
 
 
 async def test_a_successful_answer_carries_no_internal_headers(edge, bearer):

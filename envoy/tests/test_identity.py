@@ -1,5 +1,6 @@
 import datetime as dt
 import json
+from base64 import urlsafe_b64encode
 
 import pytest
 from joserfc import jwt
@@ -17,9 +18,7 @@ async def test_sign_up_then_me(edge, session, bearer):
 
 
 async def test_sign_in_and_refresh(edge, session):
-    signed_in = await edge.post(
-        "/v1/auth/signin", json={"email": "SESSION@example.org", "password": "a good password"}
-    )
+    signed_in = await edge.post("/v1/auth/signin", json={"email": "SESSION@example.org", "password": "a good password"})
     assert signed_in.status_code == 200
     refreshed = await edge.post("/v1/auth/refresh", json={"refreshToken": signed_in.json()["refreshToken"]})
     assert refreshed.json()["user"] == session["user"]
@@ -60,9 +59,10 @@ def signed(key, kid, **changed):
 
 
 def unsigned(kid):
-    from base64 import urlsafe_b64encode
-
-    parts = (urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in ({"alg": "none", "kid": kid}, claims()))
+    parts = (
+        urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
+        for part in ({"alg": "none", "kid": kid}, claims())
+    )
     return ".".join(parts) + "."
 
 

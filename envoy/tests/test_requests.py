@@ -72,7 +72,8 @@ async def test_escaped_slashes_are_refused(proxy, path):
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/auth/signup/../../me", "//v1//me", "/v1/auth/signup/%2e%2e/%2e%2e/me", "/healthz/../v1/me", "/v1/./me"]
+    "path",
+    ["/v1/auth/signup/../../me", "//v1//me", "/v1/auth/signup/%2e%2e/%2e%2e/me", "/healthz/../v1/me", "/v1/./me"],
 )
 async def test_no_path_walks_around_the_token(proxy, path):
     error(await raw(proxy, f"GET {path} HTTP/1.1\nhost: x\n\n".encode()), 401, "UNAUTHENTICATED")
@@ -104,7 +105,10 @@ async def test_an_empty_body_is_an_empty_message(edge):
     assert told["param"] == "email"
 
 
-@pytest.mark.parametrize(("query", "named"), [("nothing=1", "nothing"), ("pageSize=x", "page_size"), ("pageSize=1&pageSize=2.5", "page_size")])
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [("nothing=1", "nothing"), ("pageSize=x", "page_size"), ("pageSize=1&pageSize=2.5", "page_size")],
+)
 async def test_bad_query_parameters(edge, bearer, messages, query, named):
     messages.seen.clear()
     told = error(await edge.get(f"{MESSAGES}?{query}", headers=bearer), 400, "INVALID_ARGUMENT")
@@ -182,10 +186,7 @@ async def test_http2_without_tls(proxy):
 
 async def test_the_access_log_names_the_request_and_holds_no_secret(edge, proxy, bearer):
     answer = await edge.get(f"{MESSAGES}?pageToken=a-secret", headers=bearer)
-    async with asyncio.timeout(10):
-        while not (lines := [line for line in proxy.access_log() if line["request_id"] == answer.headers["x-request-id"]]):
-            await asyncio.sleep(0.02)
-    (line,) = lines
+    line = await proxy.logged(request_id=answer.headers["x-request-id"])
     assert (line["status"], line["route"], line["method"], line["path"]) == (200, "conversations-read", "GET", MESSAGES)
     assert line["rpc"] == "/parley.chat.v1.MessageService/ListMessages"
     written = proxy.log.read_text()

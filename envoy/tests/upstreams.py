@@ -21,10 +21,14 @@ class Messages(message_service_pb2_grpc.MessageServiceServicer):
     def __init__(self):
         self.seen = []
         self.sent = 0
+        self.unavailable = 0
         self.cancelled = asyncio.Event()
 
     async def ListMessages(self, request, context):
         self.seen.append((request, dict(context.invocation_metadata())))
+        if self.unavailable:
+            self.unavailable -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
         return message_service_pb2.ListMessagesResponse(next_page_token=request.page_token)
 
     async def SendMessage(self, request, context):
@@ -33,7 +37,9 @@ class Messages(message_service_pb2_grpc.MessageServiceServicer):
             raise RuntimeError("a secret of ours")
         if request.content in ErrorReason.keys():  # noqa: SIM118 - an enum wrapper, no dict
             reason = ErrorReason.Value(request.content)
-            error = ParleyError('it is "so"\n\t— ä', reason=reason, retry_after=7 if "RATE" in request.content else None)
+            error = ParleyError(
+                'it is "so"\n\t— ä', reason=reason, retry_after=7 if "RATE" in request.content else None
+            )
             await context.abort(error.grpc_code, error.message, trailing_metadata=error_trailers(error, "r-1"))
         code = getattr(grpc.StatusCode, request.content, None)
         if code is not None:

@@ -1,6 +1,9 @@
 import datetime as dt
 import uuid
 
+from parley.auth.v1 import session_service_pb2 as pb
+from parley.auth.v1.session_service_pb2_grpc import SessionServiceStub
+
 from .world import address, refusal
 
 
@@ -41,9 +44,6 @@ async def test_a_refresh_token_is_no_access_token(client):
 
 async def test_public_calls_do_not_mind_a_stale_token(client, channel, clock):
     """An app refreshes exactly when its access token has expired, and its HTTP client adds that token all the same."""
-    from parley.auth.v1 import session_service_pb2 as pb
-    from parley.auth.v1.session_service_pb2_grpc import SessionServiceStub
-
     session = await client.sign_up(address())
     answer = await SessionServiceStub(channel).RefreshSession(
         pb.RefreshSessionRequest(refresh_token=session.refresh_token), metadata=[("authorization", "Bearer stale")]
