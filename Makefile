@@ -47,7 +47,7 @@ setup-dev:
 	@$(PYTHON) dev/bootstrap.py --dev
 
 generate: setup ## Generate stubs and the descriptor set from proto/, even when nothing changed
-	@$(VENV)/python proto/generate.py
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(VENV)/python proto/generate.py
 
 verify: setup-dev ## Formatting, lint, types, import boundaries, protos, Envoy's configuration
 	@exec $(VENV)/python -m parley_dev verify

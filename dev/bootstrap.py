@@ -51,6 +51,9 @@ def main() -> int:
     arguments = parser.parse_args()
     # Set where containers are built; here it would cost every start of vLLM half a minute.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PATH"] = (
+        f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"  # protoc looks for its plug-ins there
+    )
     try:
         check_machine()
         with only_one():
@@ -143,7 +146,12 @@ def make_environment(kind: str) -> None:
         print("Replacing .venv: it was made for another path or Python.", flush=True)
         shutil.rmtree(VENV)
     remedy = "Is venv installed? On Debian and Ubuntu: apt-get install python3.11-venv"
-    step("Making the virtual environment .venv", [sys.executable, "-m", "venv", VENV], remedy)
+    step("Making the virtual environment .venv", [base_python(), "-m", "venv", VENV], remedy)
+
+
+def base_python() -> str:
+    """Return the Python outside of any virtual environment: the one that is active may be the one being replaced."""
+    return str(getattr(sys, "_base_executable", sys.executable))
 
 
 def install(locks: list[str], kind: str) -> None:

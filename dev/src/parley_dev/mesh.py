@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import signal
 import sys
@@ -109,6 +110,8 @@ class RunningMesh:
         light = [service for service in SERVICES if not service.is_engine]
         await self._start([self._envoy(configuration), *map(self._service, light)])
         say(f"everything but the engines is SERVING {self._passed()}", "good")
+        if not _has_byte_code("vllm"):
+            say("the engines' first start is slow: Python compiles their byte-code, about half a minute, once")
         await self._start([self._service(service) for service in SERVICES if service.is_engine])
         with self.screen.waiting("Envoy to see every service healthy"):
             await self._edge_is_healthy()
@@ -235,3 +238,9 @@ class RunningMesh:
 
     def _passed(self) -> str:
         return f"after {time.monotonic() - self.began:.1f} s"
+
+
+def _has_byte_code(package: str) -> bool:
+    """Whether a package was imported before. Compiling everything while installing would take 80 s, most of it unused."""
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None and (Path(spec.origin).parent / "__pycache__").exists()

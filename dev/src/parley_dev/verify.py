@@ -15,7 +15,7 @@ _CHECKS = {
     "lint": ["ruff", "check", "--quiet"],
     "imports": ["lint-imports", "--no-timing"],
     "protos": ["buf", "lint", "proto/gen/buf-image.binpb", "--config", "buf.yaml"],
-    "envoy": ["python", "envoy/verify.py"],
+    "envoy": ["envoy/verify"],
     "types": ["mypy"],
 }
 _FIXES = {
@@ -27,17 +27,12 @@ _FIXES = {
 def run(*, fix: bool) -> int:
     """Run all, so that one run shows every problem; returns the number of failures."""
     failed = []
+    tools = Path(sys.executable).parent
+    env = os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "PYTHON": sys.executable}
     for name, command in (_FIXES if fix else _CHECKS).items():
         began = time.monotonic()
-        program = Path(sys.executable).parent / command[0]
         done = subprocess.run(
-            [program, *command[1:]],
-            cwd=ROOT,
-            check=False,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=os.environ,
+            command, cwd=ROOT, env=env, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         print(f"{'ok    ' if done.returncode == 0 else 'FAILED'}  {name}  {time.monotonic() - began:.1f} s", flush=True)
         if done.returncode:
