@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
-from pathlib import Path
 
 from parley_kit.db import create_engine, new_id
 from parley_kit.server import Service, main, run
 
-from parley_auth import upkeep
 from parley_auth.access_tokens import AccessTokens, load_key
 from parley_auth.accounts import Accounts
 from parley_auth.passwords import Passwords
@@ -17,8 +14,48 @@ from parley_auth.repository import Repository
 from parley_auth.rpc import servicers
 from parley_auth.service_tokens import SecretFiles, ServiceTokens
 from parley_auth.settings import Settings
+from parley_auth.upkeep import Sweeper
 
 
 def now() -> dt.datetime:
     """Return the time."""
     return dt.datetime.now(dt.UTC)
+
+
+def build() -> Service:
+    """Wire the service."""
+    settings = Settings()
+    if settings.signing_key_file is None or settings.service_secrets_dir is None:
+        raise SystemExit("PARLEY_AUTH_SIGNING_KEY_FILE and PARLEY_AUTH_SERVICE_SECRETS_DIR must be set.")
+    tokens = AccessTokens(load_key(settings.signing_key_file), dt.timedelta(seconds=settings.access_token_seconds))
+    engine = create_engine(settings.required_database_url(), pool_size=settings.database_pool_size)
+    repository = Repository(engine)
+    passwords = Passwords(threads=settings.hash_threads, queue=settings.hash_queue)
+    accounts = Accounts(
+        repository,
+        passwords,
+        tokens,
+        new_id=new_id,
+        clock=now,
+        refresh_lifetime=dt.timedelta(days=settings.refresh_token_days),
+    )
+    service_tokens = ServiceTokens(SecretFiles(settings.service_secrets_dir), tokens, clock=now)
+    sweeper = Sweeper(repository, clock=now)
+
+    async def stop() -> None:
+        await sweeper.stop()
+        passwords.close()
+        await engine.dispose()
+
+    return Service(
+        name="auth",
+        settings=settings,
+        servicers=servicers(accounts, tokens, service_tokens),
+        verifier=tokens,
+        on_start=[sweeper.start],
+        on_stop=[stop],
+    )
+
+
+if __name__ == "__main__":
+    main("auth", serve=lambda: run(build), migrations=(("parley_auth", Settings),))

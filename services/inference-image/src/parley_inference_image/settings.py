@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import socket
+from pathlib import Path
 
 from parley_kit.settings import ServiceSettings, settings_config
 from pydantic import Field
@@ -16,7 +17,9 @@ class Settings(ServiceSettings):
 
     model: str = Field(description="Folder of a diffusers pipeline, or its id on the Hugging Face hub.")
     model_name: str = Field(
-        default="", max_length=128, description="Id of the model in the catalogue; empty means the last part of MODEL."
+        default="",
+        max_length=128,
+        description="Id of the model in the catalogue; empty means the name of the folder, or the hub id.",
     )
     revision: str = Field(
         default="main", description="Branch, tag or commit of a hub model; resolved to a commit once, at start."
@@ -44,7 +47,8 @@ class Settings(ServiceSettings):
     @property
     def served_model(self) -> str:
         """Id of the model in the catalogue."""
-        return self.model_name or self.model.rstrip("/").rsplit("/", 1)[-1]
+        folder = Path(self.model)
+        return self.model_name or (folder.resolve().name if folder.is_dir() else self.model)
 
     @property
     def address(self) -> str:

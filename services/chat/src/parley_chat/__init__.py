@@ -1,0 +1,1 @@
+"""Parley's chat: conversations, generations that outlive their connection, the OpenAI-shaped edge."""

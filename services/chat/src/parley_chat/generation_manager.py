@@ -1,0 +1,251 @@
+"""The generations that this process runs: they belong to it, not to a connection.
+
+A generation is stored with a lease that every checkpoint renews. A process that dies stops renewing; `take_over` of any
+other one continues from the checkpoint. One statement checkpoints all running generations of the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+import uuid
+from collections.abc import Coroutine, Sequence
+from enum import Enum
+from typing import Any
+
+import structlog
+
+from parley_chat import metrics
+from parley_chat.clients import Llm, Registry
+from parley_chat.errors import Overloaded
+from parley_chat.event_log import EventLog
+from parley_chat.generation import Ending, Generation, Owed, Turn
+from parley_chat.generation_run import GenerationRun, RunPolicy
+from parley_chat.repository import Repository
+from parley_chat.settlement import Settlements
+from parley_kit.db import is_unavailable
+from parley_kit.errors import Unavailable
+
+_log = structlog.get_logger()
+_TAKE_AT_ONCE = 20
+
+
+class _Stop(Enum):
+    CANCELLED = "somebody cancelled it"
+    LOST = "another process has it"
+    HANDED_OVER = "this process stops"
+
+
+class _Entry:
+    """A running generation. `stop` says why its writing was stopped, when it was."""
+
+    def __init__(self, run: GenerationRun, writing: asyncio.Task[Ending]) -> None:
+        self.run = run
+        self.writing = writing
+        self.stop: _Stop | None = None
+        self.ending = False
+        self.written_at = time.monotonic()
+        self.life: asyncio.Task[None] | None = None
+
+    def halt(self, stop: _Stop) -> None:
+        if self.stop is None and not self.ending:
+            self.stop = stop
+            self.writing.cancel()
+
+
+class GenerationManager:
+    """Starts, checkpoints, cancels, ends and takes over generations."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        settlements: Settlements,
+        registry: Registry,
+        llm: Llm,
+        policy: RunPolicy,
+        *,
+        checkpoint_seconds: float,
+        lease_seconds: float,
+        max_generations: int,
+    ) -> None:
+        self._repository = repository
+        self._settlements = settlements
+        self._registry = registry
+        self._llm = llm
+        self._policy = policy
+        self._checkpoint_seconds = checkpoint_seconds
+        self._renew_after = lease_seconds / 4
+        self._max_generations = max_generations
+        self._entries: dict[uuid.UUID, _Entry] = {}
+        self._closing = False
+
+    # ---- starting and looking up
+
+    def check_room(self) -> None:
+        """Refuse a new generation when this process runs enough of them, or stops."""
+        if self._closing:
+            raise Unavailable("This replica is stopping; try again.", retry_after=1)
+        if len(self._entries) >= self._max_generations:
+            raise Overloaded
+
+    def start(self, generation: Generation, prompt: Sequence[Turn], *, asked_at: float | None = None) -> EventLog:
+        """Run a generation that this process owns; return its log."""
+        run = self._run(generation, prompt, asked_at)
+        return self._admit(run, run.execute())
+
+    def log(self, generation_id: uuid.UUID) -> EventLog | None:
+        """Return the log of a generation that runs here."""
+        entry = self._entries.get(generation_id)
+        return None if entry is None else entry.run.log
+
+    # ---- stopping
+
+    def cancel_here(self, generation_id: uuid.UUID) -> bool:
+        """Stop a generation that runs here; False when it does not."""
+        entry = self._entries.get(generation_id)
+        if entry is not None:
+            entry.halt(_Stop.CANCELLED)
+        return entry is not None
+
+    async def cancel(self, generation_id: uuid.UUID) -> None:
+        """Stop a generation wherever it runs: its owner sees it with the next checkpoint."""
+        if not self.cancel_here(generation_id):
+            await self._repository.request_cancel(generation_id)
+
+    async def shutdown(self, grace: float) -> None:
+        """Let answers run on for `grace` seconds, then checkpoint the others for another process to continue at once."""
+        self._closing = True
+        if lives := [entry.life for entry in self._entries.values() if entry.life is not None]:
+            await asyncio.wait(lives, timeout=grace)
+        rest = list(self._entries.values())
+        for entry in rest:
+            entry.halt(_Stop.HANDED_OVER)
+        await asyncio.gather(*(entry.life for entry in rest if entry.life is not None), return_exceptions=True)
+        left = [entry.run for entry in rest if entry.stop is _Stop.HANDED_OVER]
+        if left:
+            await self._repository.checkpoint([run.checkpoint() for run in left])
+            await self._repository.give_back([run.generation.id for run in left])
+            _log.info("generations handed over", count=len(left))
+        await self._settlements.settle_down()
+
+    # ---- checkpoints and leases
+
+    async def checkpoint_forever(self) -> None:
+        """Checkpoint until cancelled."""
+        while True:
+            await asyncio.sleep(self._checkpoint_seconds)
+            try:
+                await self.checkpoint()
+            except Exception as error:  # noqa: BLE001 - answers outlive an absent database as long as nobody else has them
+                _log.warning("checkpoint failed", error=type(error).__name__)
+
+    async def checkpoint(self) -> None:
+        """Store what is new and renew the leases that need it, in one statement."""
+        now = time.monotonic()
+        points = [
+            (entry, point)
+            for entry in self._entries.values()
+            if (point := entry.run.checkpoint()).deltas or now - entry.written_at > self._renew_after
+        ]
+        if not points:
+            return
+        stored = await self._repository.checkpoint([point for _, point in points])
+        for entry, point in points:
+            cancel = stored.get(point.id)
+            if cancel is None:
+                entry.halt(_Stop.LOST)
+                continue
+            entry.run.saved(point)
+            entry.written_at = now
+            if cancel:
+                entry.halt(_Stop.CANCELLED)
+
+    async def take_over(self) -> int:
+        """Continue generations whose process died or stopped; return how many. Those that nobody waits for end here."""
+        if self._closing:
+            return 0
+        taken = await self._repository.take_over(list(self._entries), _TAKE_AT_ONCE)
+        for generation in taken:
+            _log.warning("generation taken over", generation_id=str(generation.id))
+            metrics.TAKEOVERS.inc()
+            if generation.cancel_requested or generation.conversation_id is None:
+                # At the OpenAI edge the client's connection died with the process, and no prompt was stored.
+                run = self._run(generation, (), None)
+                self._admit(run, _verdict(run.cancelled() if generation.cancel_requested else run.failed()))
+            else:
+                self.start(generation, await self._repository.prompt(generation))
+        return len(taken)
+
+    # ---- the life of one
+
+    def _run(self, generation: Generation, prompt: Sequence[Turn], asked_at: float | None) -> GenerationRun:
+        return GenerationRun(
+            generation,
+            prompt,
+            EventLog.of(generation),
+            registry=self._registry,
+            llm=self._llm,
+            policy=self._policy,
+            asked_at=asked_at,
+        )
+
+    def _admit(self, run: GenerationRun, writing: Coroutine[Any, Any, Ending]) -> EventLog:
+        entry = _Entry(run, asyncio.create_task(writing))
+        self._entries[run.generation.id] = entry
+        metrics.RUNNING.set(len(self._entries))
+        entry.life = asyncio.create_task(self._live(entry))
+        return run.log
+
+    async def _live(self, entry: _Entry) -> None:
+        run = entry.run
+        try:
+            try:
+                ending = await entry.writing
+            except asyncio.CancelledError:
+                if entry.stop is not _Stop.CANCELLED:
+                    if entry.stop is None:
+                        raise  # the process ends without a shutdown
+                    return
+                ending = run.cancelled()
+            except Exception:
+                _log.exception("generation broke", generation_id=str(run.generation.id))
+                ending = run.failed()
+            entry.ending = True
+            await self._end(run, ending)
+        finally:
+            self._entries.pop(run.generation.id, None)
+            metrics.RUNNING.set(len(self._entries))
+            if run.log.ending is None:
+                run.log.move()
+            if entry.stop is _Stop.LOST:
+                metrics.LOST.inc()
+
+    async def _end(self, run: GenerationRun, ending: Ending) -> None:
+        generation = run.generation
+        if not await self._store_end(run, ending):
+            metrics.LOST.inc()
+            return
+        owed = Owed(generation.id, ending.usage if ending.owed else None)
+        charged = await self._settlements.tell_now(owed)
+        # The price is pinned in the hold, so the charge that was computed stands while billing is away.
+        run.log.finish(ending if charged is None else dataclasses.replace(ending, charged_micros=charged))
+        metrics.GENERATIONS.labels(generation.model, ending.state).inc()
+        metrics.TOKENS.labels(generation.model, "input").inc(ending.usage.input_tokens)
+        metrics.TOKENS.labels(generation.model, "output").inc(ending.usage.output_tokens)
+
+    async def _store_end(self, run: GenerationRun, ending: Ending) -> bool:
+        wait = 0.1
+        while True:
+            try:
+                return await self._repository.end(run.generation.id, run.log.deltas_from(0), ending)
+            except Exception as error:
+                if not is_unavailable(error):
+                    raise
+                _log.warning("the end waits for the database", generation_id=str(run.generation.id))
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 2)
+
+
+async def _verdict(ending: Ending) -> Ending:
+    return ending

@@ -1,0 +1,1 @@
+"""Servicers: check, convert, call, return."""

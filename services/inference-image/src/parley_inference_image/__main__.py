@@ -1,0 +1,108 @@
+"""Settings -> wiring -> serve."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from parley.image.v1.image_job_service_pb2_grpc import add_ImageJobServiceServicer_to_server
+from parley_kit.clients import open_channel
+from parley_kit.db import create_engine
+from parley_kit.identity import RemoteJwksVerifier, ServiceTokenSource
+from parley_kit.server import Service, main, run
+
+from parley_inference_image.clients import GrpcBilling, GrpcRegistry
+from parley_inference_image.engine import Engine
+from parley_inference_image.jobs import Jobs, Limits
+from parley_inference_image.lease import RegistryLease
+from parley_inference_image.pictures import Pictures
+from parley_inference_image.replica import Replica
+from parley_inference_image.repository import Repository
+from parley_inference_image.rpc.image_jobs import ImageJobServicer
+from parley_inference_image.settings import Settings
+from parley_inference_image.settlements import Settlements
+from parley_inference_image.upkeep import Upkeep
+from parley_inference_image.watch import Watch
+from parley_inference_image.worker import Worker
+
+
+def build() -> Service:
+    """Wire the service."""
+    settings = Settings()
+    auth = open_channel(settings.auth_address, None)
+    tokens = ServiceTokenSource(auth, "inference-image", settings.service_secret())
+    billing = GrpcBilling(open_channel(settings.billing_address, tokens))
+    registry = GrpcRegistry(open_channel(settings.registry_address, tokens))
+    database = create_engine(settings.required_database_url(), pool_size=settings.database_pool_size)
+    repository = Repository(database)
+    watch = Watch(repository)
+    settlements = Settlements(repository, billing, watch)
+    pictures = Pictures(settings.objects_url)
+    worker = Worker(
+        repository,
+        settlements,
+        watch,
+        pictures,
+        model=settings.served_model,
+        replica=settings.replica,
+        lease=settings.lease,
+        job_timeout=settings.job_timeout,
+        max_attempts=settings.max_attempts,
+    )
+    jobs = Jobs(
+        repository=repository,
+        billing=billing,
+        registry=registry,
+        settlements=settlements,
+        watch=watch,
+        pictures=pictures,
+        limits=Limits(
+            max_pixels=settings.max_pixels,
+            max_jobs_per_user=settings.max_jobs_per_user,
+            hold=dt.timedelta(seconds=settings.hold_seconds),
+        ),
+        wake_worker=worker.wake,
+    )
+    service = Service(
+        name="inference-image",
+        settings=settings,
+        servicers=[(ImageJobServicer(jobs), add_ImageJobServiceServicer_to_server)],
+        verifier=RemoteJwksVerifier(auth),
+        ready=False,
+    )
+    replica = Replica(
+        model=settings.served_model,
+        load=lambda: _load(settings),
+        repository=repository,
+        watch=watch,
+        upkeep=Upkeep(
+            repository,
+            settlements,
+            watch,
+            worker.wake,
+            max_attempts=settings.max_attempts,
+            hold_margin=settings.job_timeout,
+        ),
+        worker=worker,
+        lease=RegistryLease(
+            registry,
+            model=settings.served_model,
+            replica=settings.replica,
+            address=settings.address,
+            ttl=dt.timedelta(seconds=settings.registry_lease_seconds),
+        ),
+        set_ready=service.set_ready,
+        fail=service.fail,
+    )
+    service.on_start.append(replica.start)
+    service.on_stop.append(replica.stop)
+    return service
+
+
+def _load(settings: Settings) -> Engine:
+    from parley_inference_image import diffusers_engine  # noqa: PLC0415 - takes seconds: only in the loading thread
+
+    return diffusers_engine.load(settings.model, revision=settings.revision, device=settings.device)
+
+
+if __name__ == "__main__":
+    main("inference-image", serve=lambda: run(build), migrations=())

@@ -1,0 +1,1 @@
+"""The small library that every Parley service shares. It imports no service."""

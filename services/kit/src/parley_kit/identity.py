@@ -1,0 +1,129 @@
+"""Verifying access tokens, and getting the service's own."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import time
+from typing import Any, Protocol
+
+import grpc
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+
+from parley.auth.v1 import jwks_service_pb2, jwks_service_pb2_grpc
+from parley.auth.v1 import service_token_service_pb2 as tokens_pb2
+from parley.auth.v1 import service_token_service_pb2_grpc as tokens_grpc
+from parley_kit.context import Principal
+from parley_kit.errors import Unauthenticated, Unavailable, parley_error_from
+
+ISSUER = "parley"
+AUDIENCE = "parley"
+ALGORITHM = "ES256"
+CLOCK_SKEW_SECONDS = 5
+MAX_TOKEN_CHARACTERS = 4096
+_REFRESH_AT_MOST_EVERY = 5.0  # seconds: unknown key ids must not become a flood towards auth
+_RENEW_BEFORE = 60.0  # seconds before expiry at which a service renews its own token
+_CLAIMS = jwt.JWTClaimsRegistry(
+    leeway=CLOCK_SKEW_SECONDS,
+    iss={"essential": True, "value": ISSUER},
+    aud={"essential": True, "value": AUDIENCE},
+    sub={"essential": True},
+    exp={"essential": True},
+    role={"essential": True, "values": ["user", "service", "admin"]},
+)
+
+
+class TokenVerifier(Protocol):
+    """Turns an access token into an identity."""
+
+    async def verify(self, token: str) -> Principal:
+        """Return who the token speaks for; raise Unauthenticated when it does not hold."""
+        ...
+
+
+def verify_claims(token: str, keys: KeySet) -> Principal:
+    """Verify signature (ES256 only), issuer, audience and times (RFC 7519); raise Unauthenticated otherwise."""
+    if len(token) > MAX_TOKEN_CHARACTERS:
+        raise Unauthenticated("The access token is too long to be one of ours.")
+    try:
+        decoded = jwt.decode(token, keys, algorithms=[ALGORITHM])
+        _CLAIMS.validate(decoded.claims)
+    except (JoseError, ValueError) as error:
+        raise Unauthenticated("The access token is not valid or has expired; sign in or refresh it.") from error
+    claims: dict[str, Any] = decoded.claims
+    return Principal(subject=str(claims["sub"]), role=str(claims["role"]), session_id=claims.get("sid"))
+
+
+def key_id(token: str) -> str | None:
+    """Return the key id of a token's header without verifying anything; None when there is none."""
+    try:
+        head = token.split(".", 1)[0]
+        header = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+    except (binascii.Error, ValueError):
+        return None
+    kid = header.get("kid") if isinstance(header, dict) else None
+    return kid if isinstance(kid, str) else None
+
+
+class RemoteJwksVerifier:
+    """Verifies with auth's published keys; fetches them when a token names a key that is not known yet."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = jwks_service_pb2_grpc.JwksServiceStub(channel)
+        self._keys: KeySet | None = None
+        self._kids: frozenset[str] = frozenset()
+        self._fetched_at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def verify(self, token: str) -> Principal:
+        """Return who the token speaks for."""
+        kid = key_id(token)
+        if kid is None:
+            raise Unauthenticated("The access token is not a JWT with a key id.")
+        if kid not in self._kids:
+            await self._refresh(kid)
+        if self._keys is None or kid not in self._kids:
+            raise Unauthenticated("The access token was signed with an unknown key.")
+        return verify_claims(token, self._keys)
+
+    async def _refresh(self, kid: str) -> None:
+        async with self._lock:
+            if kid in self._kids or time.monotonic() - self._fetched_at < _REFRESH_AT_MOST_EVERY:
+                return
+            try:
+                body = await self._stub.GetJwks(jwks_service_pb2.GetJwksRequest(), timeout=5, wait_for_ready=True)
+            except grpc.aio.AioRpcError as error:
+                raise Unavailable("The keys for access tokens cannot be fetched; try again.", retry_after=1) from error
+            document = json.loads(body.data)
+            self._keys = KeySet.import_key_set(document)
+            self._kids = frozenset(key["kid"] for key in document["keys"])
+            self._fetched_at = time.monotonic()
+
+
+class ServiceTokenSource:
+    """The service's own JWT, got with its secret and kept until a minute before it expires."""
+
+    def __init__(self, channel: grpc.aio.Channel, service: str, secret: str) -> None:
+        self._stub = tokens_grpc.ServiceTokenServiceStub(channel)
+        self._request = tokens_pb2.IssueServiceTokenRequest(service=service, secret=secret)
+        self._token = ""
+        self._renew_at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def token(self) -> str:
+        """Return a token that is valid for at least some seconds."""
+        if time.monotonic() < self._renew_at:
+            return self._token
+        async with self._lock:
+            if time.monotonic() >= self._renew_at:
+                try:
+                    answer = await self._stub.IssueServiceToken(self._request, timeout=5, wait_for_ready=True)
+                except grpc.aio.AioRpcError as error:
+                    raise parley_error_from(error) from error
+                self._token = answer.access_token
+                self._renew_at = time.monotonic() + max(answer.expires_in - _RENEW_BEFORE, 1.0)
+        return self._token
