@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from parley_kit.db import create_engine, new_id
-from parley_kit.server import Service, main, run
+from parley_kit.server import Service, main
 
 from parley_auth.access_tokens import AccessTokens, load_key
 from parley_auth.accounts import Accounts
@@ -58,4 +58,4 @@ def build() -> Service:
 
 
 if __name__ == "__main__":
-    main("auth", serve=lambda: run(build), migrations=(("parley_auth", Settings),))
+    main("auth", build, Settings, package="parley_auth")

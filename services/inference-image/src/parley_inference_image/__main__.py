@@ -8,7 +8,7 @@ from parley.image.v1.image_job_service_pb2_grpc import add_ImageJobServiceServic
 from parley_kit.clients import open_channel
 from parley_kit.db import create_engine
 from parley_kit.identity import RemoteJwksVerifier, ServiceTokenSource
-from parley_kit.server import Service, main, run
+from parley_kit.server import Service, main
 
 from parley_inference_image.clients import GrpcBilling, GrpcRegistry
 from parley_inference_image.engine import Engine
@@ -105,4 +105,4 @@ def _load(settings: Settings) -> Engine:
 
 
 if __name__ == "__main__":
-    main("inference-image", serve=lambda: run(build), migrations=())
+    main("inference-image", build, Settings, package="parley_inference_image")

@@ -26,7 +26,6 @@ from typing import Any
 import grpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
-
 from parley.common.v1 import error_reason_pb2
 from parley.common.v1.error_reason_pb2 import ErrorReason
 

@@ -13,10 +13,10 @@ import grpc
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
-
 from parley.auth.v1 import jwks_service_pb2, jwks_service_pb2_grpc
 from parley.auth.v1 import service_token_service_pb2 as tokens_pb2
 from parley.auth.v1 import service_token_service_pb2_grpc as tokens_grpc
+
 from parley_kit.context import Principal
 from parley_kit.errors import Unauthenticated, Unavailable, parley_error_from
 

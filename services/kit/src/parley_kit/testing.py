@@ -1,0 +1,162 @@
+"""For tests: databases on a real Postgres, real gRPC servers in process, and tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import functools
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import grpc
+from joserfc import jwt
+from joserfc.jwk import ECKey, KeySet
+
+from parley_kit.context import ROLE_ADMIN, ROLE_SERVICE, ROLE_USER, Principal
+from parley_kit.identity import ALGORITHM, AUDIENCE, ISSUER, TokenVerifier, verify_claims
+from parley_kit.migrate import migrate
+from parley_kit.server import Servicers, build_server
+
+_PASSWORD = "test"  # noqa: S105 - of roles on a server that lives as long as the test run
+
+
+@dataclass(frozen=True)
+class Database:
+    """A migrated database of one service."""
+
+    app_url: str
+    owner_url: str
+    admin_url: str
+
+
+@asynccontextmanager
+async def database(package: str, schema: str) -> AsyncGenerator[Database]:
+    """Yield a fresh, migrated database; PARLEY_TEST_DATABASE_URL (a superuser's) uses another server than ours."""
+    from parley_dev.database import prepare, urls  # noqa: PLC0415 - the kit serves without dev
+
+    server = await asyncio.to_thread(_server)
+    name = f"test_{uuid.uuid4().hex}"
+    roles = [f"{s}_{kind}" for s in _schemas() for kind in ("owner", "app")]
+    passwords = dict.fromkeys(roles, _PASSWORD)
+    await prepare(server, passwords, database=name)
+    made = urls(server, passwords, database=name)
+    await asyncio.to_thread(migrate, package=package, url=made[f"{schema}_owner"], schema=schema)
+    try:
+        admin = server.rpartition("/")[0] + f"/{name}"
+        yield Database(made[f"{schema}_app"], made[f"{schema}_owner"], admin)
+    finally:
+        connection = await asyncpg.connect(server)
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await connection.close()
+
+
+def _schemas() -> list[str]:
+    from parley_dev.config import WITH_SCHEMA  # noqa: PLC0415 - the kit serves without dev
+
+    return [service.schema for service in WITH_SCHEMA]
+
+
+@functools.cache
+def _server() -> str:
+    if url := os.environ.get("PARLEY_TEST_DATABASE_URL"):
+        return url
+    server = _Server()
+    server.start()
+    atexit.register(server.stop)
+    server.up.wait()
+    if server.error is not None:
+        raise server.error
+    return server.url
+
+
+class _Server(threading.Thread):
+    """Postgres for the whole test run. The kernel ties a process to the thread that starts it: this one stays."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True, name="postgres")
+        self.up = threading.Event()
+        self.url = ""
+        self.error: BaseException | None = None
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        from parley_dev.postgres import scratch_server  # noqa: PLC0415 - the kit serves without dev
+
+        try:
+            with scratch_server(_free_port()) as self.url:
+                self.up.set()
+                self._end.wait()
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits for the server
+            self.error = error
+            self.up.set()
+
+    def stop(self) -> None:
+        self._end.set()
+        self.join()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def serve_in_process(
+    servicers: Servicers, verifier: TokenVerifier
+) -> AsyncGenerator[tuple[grpc.aio.Channel, str]]:
+    """Serve with the mesh's interceptors on a free port; yields a plain channel to it and its address."""
+    server = build_server(servicers, verifier, max_concurrent_rpcs=1000)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+            yield channel, address
+    finally:
+        await server.stop(None)
+
+
+class TestTokens:
+    """Issues access tokens as auth does, and verifies them."""
+
+    __test__ = False  # no test class, whatever pytest thinks of its name
+
+    def __init__(self) -> None:
+        self._key = ECKey.generate_key("P-256", parameters={"kid": "test"}, private=True)
+
+    def user(self, user_id: uuid.UUID | None = None, **claims: Any) -> str:
+        """Return a user's token; `claims` override what auth would write."""
+        return self._issue(sub=str(user_id or uuid.uuid4()), role=ROLE_USER, **claims)
+
+    def service(self, name: str) -> str:
+        """Return a service's token."""
+        return self._issue(sub=f"service:{name}", role=ROLE_SERVICE)
+
+    def admin(self) -> str:
+        """Return an operator's token."""
+        return self._issue(sub="service:operator", role=ROLE_ADMIN)
+
+    def expired(self) -> str:
+        """Return a user's token whose quarter of an hour is over."""
+        return self.user(exp=int(time.time()) - 60)
+
+    def forged(self) -> str:
+        """Return a token with a good shape that another key has signed."""
+        return TestTokens().user()
+
+    def _issue(self, **claims: Any) -> str:
+        now = int(time.time())
+        whole = {"iss": ISSUER, "aud": AUDIENCE, "iat": now, "nbf": now, "exp": now + 900, "jti": uuid.uuid4().hex}
+        return jwt.encode({"alg": ALGORITHM, "kid": "test"}, whole | claims, self._key, algorithms=[ALGORITHM])
+
+    async def verify(self, token: str) -> Principal:
+        """Return who a token speaks for."""
+        return verify_claims(token, KeySet([self._key]))
