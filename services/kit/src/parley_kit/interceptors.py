@@ -193,8 +193,8 @@ def _path(violation: Any) -> str:
     for element in violation.proto.field.elements:
         first, *others = element.field_name.split("_")
         path += ("." if path else "") + first + "".join(word.capitalize() for word in others)
-        if element.WhichOneof("subscript") == "index":
-            path += f"[{element.index}]"
+        if element.subscript is not None:
+            path += f"[{element.subscript.value}]"
     return path
 
 

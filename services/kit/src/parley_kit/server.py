@@ -106,6 +106,7 @@ async def serve(service: Service) -> None:
     settings = service.settings
     server = build_server(service.servicers, service.verifier, settings.max_concurrent_rpcs)
     health = HealthServicer()
+    await health.set("", _STATUS.NOT_SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, service.stop)

@@ -17,6 +17,8 @@ from typing import Any
 
 import asyncpg
 import grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
@@ -115,6 +117,7 @@ async def serve_in_process(
 ) -> AsyncGenerator[tuple[grpc.aio.Channel, str]]:
     """Serve with the mesh's interceptors on a free port; yields a plain channel to it and its address."""
     server = build_server(servicers, verifier, max_concurrent_rpcs=1000)
+    health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     try:
