@@ -137,7 +137,7 @@ class TestTokens:
 
     def user(self, user_id: uuid.UUID | None = None, **claims: Any) -> str:
         """Return a user's token; `claims` override what auth would write."""
-        return self._issue(sub=str(user_id or uuid.uuid4()), role=ROLE_USER, **claims)
+        return self._issue(**{"sub": str(user_id or uuid.uuid4()), "role": ROLE_USER} | claims)
 
     def service(self, name: str) -> str:
         """Return a service's token."""
