@@ -1,0 +1,80 @@
+"""One mesh for every test below this folder."""
+
+import os
+
+import asyncpg
+import httpx
+import pytest_asyncio
+from parley_dev.mesh import RunningMesh
+from parley_dev.testing import mesh_on_free_ports, temporary_home
+
+from .framework.collector import collector
+from .framework.operator import Operator
+from .framework.person import Person
+
+# A proxy in the environment is not for loopback.
+os.environ["NO_PROXY"] = "127.0.0.1,localhost"
+
+
+@pytest_asyncio.fixture(scope="session")
+async def traces():
+    async with collector() as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="session")
+async def mesh(traces):
+    settings = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{traces.address}",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",  # milliseconds between two exports
+    }
+    with temporary_home() as home:
+        async with RunningMesh(mesh_on_free_ports(home, extra_env=settings)) as running:
+            yield running
+
+
+@pytest_asyncio.fixture(scope="session")
+async def edge(mesh):
+    """Without an identity."""
+    async with httpx.AsyncClient(base_url=mesh.mesh.edge_url, timeout=60) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="session")
+async def operator(mesh):
+    async with Operator(mesh.mesh) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def me(edge):
+    return await Person.sign_up(edge)
+
+
+@pytest_asyncio.fixture
+async def other(edge):
+    return await Person.sign_up(edge)
+
+
+@pytest_asyncio.fixture
+async def pauper(edge, operator):
+    """Somebody whose credits were all spent."""
+    person = await Person.sign_up(edge)
+    balance, _, _ = await person.credits()
+    await operator.charge(person.id, balance)
+    assert await person.credits() == (0, 0, 0)
+    return person
+
+
+@pytest_asyncio.fixture(scope="session")
+async def sql(mesh):
+    """Run a statement as a role: `await sql("billing_app", "SELECT …")`."""
+
+    async def run(role, statement, *values):
+        connection = await asyncpg.connect(mesh.database_url(role))
+        try:
+            return [tuple(row) for row in await connection.fetch(statement, *values)]
+        finally:
+            await connection.close()
+
+    return run

@@ -1,0 +1,108 @@
+"""`kill -9` of any one process: the supervisor heals it, and nothing that was acknowledged is lost."""
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from ..framework.person import Person, text_of
+
+EVERY = [
+    "postgres", "envoy", "auth", "registry", "billing", "chat", "inference-llm", "inference-image",
+]  # fmt: skip
+
+
+async def kill(mesh, name):
+    """Kill a process and wait until its successor is ready."""
+    restarts = mesh.restart_count(name)
+    os.kill(mesh.pid(name), signal.SIGKILL)
+    async with asyncio.timeout(90):
+        while mesh.restart_count(name) == restarts:  # noqa: ASYNC110 - the supervisor is who notices
+            await asyncio.sleep(0.02)
+    await mesh.until_ready()
+
+
+async def until_healthy(edge):
+    async with asyncio.timeout(60):
+        while (await status(edge)) != 200:  # noqa: ASYNC110 - Envoy asks the services now and then
+            await asyncio.sleep(0.1)
+
+
+async def status(edge):
+    try:
+        return (await edge.get("/healthz")).status_code
+    except OSError:
+        return 0
+    except Exception as error:  # httpx hides the connection's end in many classes
+        if type(error).__module__.startswith("httpx"):
+            return 0
+        raise
+
+
+async def settled(operator, person, generation):
+    """Wait until the hold of a generation is resolved; returns it."""
+    async with asyncio.timeout(60):
+        while (hold := await operator.hold(generation)).state == 1:
+            await asyncio.sleep(0.2)
+    return hold
+
+
+@pytest.mark.parametrize("name", EVERY)
+async def test_a_killed_process_is_healed_and_nothing_acknowledged_is_lost(mesh, edge, operator, name):
+    me = await Person.sign_up(edge)
+    conversation = await me.conversation(title="kept")
+    events = await me.say(conversation, "Hello!", maxOutputTokens=8)
+    job = await me.post("/v1/image-jobs", prompt="kept", steps=60, width=128, height=128)
+    before = await me.charges()
+    await kill(mesh, name)
+    await until_healthy(edge)
+    assert (await me.get(f"/v1/conversations/{conversation}"))["title"] == "kept"
+    stored = (await me.get(f"/v1/conversations/{conversation}/messages"))["messages"]
+    assert stored[1]["content"] == text_of(events)
+    ended = await me.events("GET", f"/v1/image-jobs/{job['id']}:stream")
+    assert ended[-1]["job"]["state"] == "SUCCEEDED"
+    again = await me.say(conversation, "Still there?", maxOutputTokens=4)
+    assert again[-1]["type"] == "finish"
+    charges = await me.charges()
+    assert [charge for charge in charges if charge in before] == before
+    assert len(charges) == 3
+    assert (await me.credits())[1] == 0
+    audit = await operator.audit()
+    assert (audit.sum_micros, audit.drifted_balances, audit.drifted_holds) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["inference-llm", "chat", "billing", "postgres", "registry", "auth"])
+async def test_a_kill_in_the_middle_of_an_answer(mesh, edge, operator, name):
+    """The answer goes on after the text already sent, is stored once, and is charged once for what was delivered."""
+    me = await Person.sign_up(edge)
+    conversation = await me.conversation()
+    path = f"/v1/conversations/{conversation}/messages:stream"
+    seen = []
+    try:
+        async with me.streaming("POST", path, content="Hello!", maxOutputTokens=1500, temperature=0) as events:
+            async for event in events:
+                seen.append(event)
+                if len(seen) == 6:
+                    os.kill(mesh.pid(name), signal.SIGKILL)
+    except Exception as error:  # chat's death ends the connection; httpx has many names for that
+        if not type(error).__module__.startswith(("httpx", "httpcore")):
+            raise
+    await mesh.until_ready()
+    await until_healthy(edge)
+    generation = seen[0]["messageMetadata"]["generationId"]
+    seen = [event for event in seen if event["type"] != "data-heartbeat"]
+    if seen[-1]["type"] != "finish":
+        rest = await me.events("GET", f"/v1/generations/{generation}:stream?after={seen[-1]['seq']}")
+        seen += [event for event in rest if event["type"] != "data-heartbeat"]
+    assert [event["seq"] for event in seen] == list(range(1, len(seen) + 1))
+    assert seen[-1]["type"] == "finish"
+    assert seen[-1]["finishReason"] in {"length", "stop"}
+    hold = await settled(operator, me, generation)
+    stored = (await me.get(f"/v1/conversations/{conversation}/messages"))["messages"]
+    assert stored[1]["content"] == text_of(seen)
+    assert stored[1]["state"] == "COMPLETE"
+    (charge,) = await me.charges()
+    assert -int(charge["amountMicros"]) == hold.charged_micros
+    assert int(charge["quantity"]["outputTokens"]) == stored[1]["usage"]["outputTokens"]
+    assert (await me.credits())[1] == 0
