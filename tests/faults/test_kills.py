@@ -18,14 +18,14 @@ async def kill(mesh, name):
     restarts = mesh.restart_count(name)
     os.kill(mesh.pid(name), signal.SIGKILL)
     async with asyncio.timeout(90):
-        while mesh.restart_count(name) == restarts:  # noqa: ASYNC110 - the supervisor is who notices
+        while mesh.restart_count(name) == restarts:
             await asyncio.sleep(0.02)
     await mesh.until_ready()
 
 
 async def until_healthy(edge):
     async with asyncio.timeout(60):
-        while (await status(edge)) != 200:  # noqa: ASYNC110 - Envoy asks the services now and then
+        while (await status(edge)) != 200:
             await asyncio.sleep(0.1)
 
 

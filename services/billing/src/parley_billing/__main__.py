@@ -1,0 +1,39 @@
+"""Settings -> wiring -> serve."""
+
+from __future__ import annotations
+
+from parley_kit.clients import open_channel
+from parley_kit.db import create_engine, new_id
+from parley_kit.identity import RemoteJwksVerifier, ServiceTokenSource
+from parley_kit.server import Service, main
+
+from parley_billing.billing import Billing
+from parley_billing.clients import GrpcPrices
+from parley_billing.expiry import Expiry
+from parley_billing.repository import Repository
+from parley_billing.rpc import servicers
+from parley_billing.settings import Settings
+
+
+def build() -> Service:
+    """Wire the service."""
+    settings = Settings()
+    auth = open_channel(settings.auth_address, None)
+    tokens = ServiceTokenSource(auth, "billing", settings.service_secret())
+    registry = open_channel(settings.registry_address, tokens)
+    engine = create_engine(settings.required_database_url(), pool_size=settings.database_pool_size)
+    repository = Repository(engine)
+    expiry = Expiry(repository, settings.sweep_seconds)
+    billing = Billing(repository, GrpcPrices(registry), welcome_grant=settings.welcome_grant_micros, new_id=new_id)
+    return Service(
+        name="billing",
+        settings=settings,
+        servicers=servicers(billing),
+        verifier=RemoteJwksVerifier(auth),
+        on_start=[expiry.start],
+        on_stop=[expiry.stop, engine.dispose, registry.close, auth.close],
+    )
+
+
+if __name__ == "__main__":
+    main("billing", build, Settings, package="parley_billing")

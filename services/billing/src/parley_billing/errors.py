@@ -1,0 +1,39 @@
+"""Billing's own refusals.
+
+ParleyError
+├── InsufficientCredits  402
+├── HoldWasReleased      409
+└── HoldWasSettled       409
+"""
+
+from __future__ import annotations
+
+from parley.common.v1.error_reason_pb2 import ErrorReason
+from parley_kit.errors import FailedPrecondition, ParleyError
+
+
+class InsufficientCredits(ParleyError):
+    """The available balance does not cover the hold. Amounts are in micros."""
+
+    reason = ErrorReason.ERROR_REASON_INSUFFICIENT_CREDITS
+
+    def __init__(self, *, needed: int, available: int) -> None:
+        super().__init__(
+            f"This can cost up to {needed:,} micro-credits and {available:,} are available; "
+            "top up, or ask for less (a smaller maxOutputTokens, a smaller picture, fewer steps).",
+            metadata={"needed_micros": str(needed), "available_micros": str(available)},
+        )
+
+
+class HoldWasReleased(FailedPrecondition):
+    """It was given back, so nothing can be charged."""
+
+    def __init__(self) -> None:
+        super().__init__("The hold was released; nothing can be charged against it.")
+
+
+class HoldWasSettled(FailedPrecondition):
+    """It was charged, so nothing can be given back."""
+
+    def __init__(self) -> None:
+        super().__init__("The hold was settled; there is nothing to release.")

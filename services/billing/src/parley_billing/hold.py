@@ -1,0 +1,77 @@
+"""Holds: the rules. A hold is a pending transfer that is resolved at most once."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import uuid
+from dataclasses import dataclass
+
+from parley_kit.errors import IdempotencyConflict
+
+from parley_billing.errors import HoldWasReleased, HoldWasSettled
+from parley_billing.pricing import Price, Quantity
+
+
+class State(enum.StrEnum):
+    """Life of a hold."""
+
+    PENDING = "PENDING"
+    SETTLED = "SETTLED"
+    RELEASED = "RELEASED"
+    EXPIRED = "EXPIRED"
+
+
+@dataclass(frozen=True)
+class NewHold:
+    """What a caller asks to set aside, at a pinned price."""
+
+    id: uuid.UUID
+    user_id: uuid.UUID
+    model: str
+    price: Price
+    max_quantity: Quantity
+    ttl: dt.timedelta
+
+    @property
+    def amount_micros(self) -> int:
+        """The most that can be charged."""
+        return self.price.of(self.max_quantity)
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A hold as it stands."""
+
+    id: uuid.UUID
+    user_id: uuid.UUID
+    state: State
+    amount_micros: int
+    charged_micros: int
+    model: str
+    price: Price
+    max_quantity: Quantity
+    quantity: Quantity | None
+    expires_at: dt.datetime
+
+    def check_same(self, user_id: uuid.UUID, model: str, price_version: int, max_quantity: Quantity) -> None:
+        """Refuse a repeated id that comes with other contents."""
+        mine = (self.user_id, self.model, self.price.version, self.max_quantity)
+        if mine != (user_id, model, price_version, max_quantity):
+            raise IdempotencyConflict("holdId")
+
+    def may_settle(self, quantity: Quantity) -> bool:
+        """Whether a settlement is still to be done; False when it was done with the same quantity."""
+        if self.state is State.SETTLED:
+            if self.quantity != quantity:
+                raise IdempotencyConflict("quantity")
+            return False
+        if self.state is State.RELEASED:
+            raise HoldWasReleased
+        return True  # PENDING, or EXPIRED: what it paid for was delivered
+
+    def may_release(self) -> bool:
+        """Whether a release is still to be done; False when nothing is held any more."""
+        if self.state is State.SETTLED:
+            raise HoldWasSettled
+        return self.state is State.PENDING

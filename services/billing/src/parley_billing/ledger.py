@@ -1,0 +1,49 @@
+"""What a user has, what became of it, and whether the books are right."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from dataclasses import dataclass
+
+from parley_billing.pricing import Quantity
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Amounts of a user's account, in micros."""
+
+    balance_micros: int
+    held_micros: int
+
+    @property
+    def available_micros(self) -> int:
+        """What new holds can set aside."""
+        return self.balance_micros - self.held_micros
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One immutable line of a user's account; `seq` orders the lines."""
+
+    seq: int
+    id: uuid.UUID
+    amount_micros: int
+    balance_after_micros: int
+    kind: str
+    reference: str
+    model: str
+    quantity: Quantity | None
+    created_at: dt.datetime
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The recomputed ledger; see parley.billing.v1.AuditLedgerResponse."""
+
+    accounts: int
+    entries: int
+    sum_micros: int
+    drifted_balances: int
+    drifted_holds: int
+    overdue_holds: int

@@ -1,0 +1,98 @@
+"""Tables of the schema `billing`."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Final
+
+import sqlalchemy as sa
+from parley_kit.db import metadata as kit_metadata
+from sqlalchemy.dialects.postgresql import UUID
+
+SCHEMA: Final = "billing"
+metadata = kit_metadata(SCHEMA)
+
+# The other side of every transfer. Their balances are the sums of their entries and not stored: a stored one would be a
+# row that every charge of the whole deployment waits for.
+PROMOTION: Final = uuid.UUID("00000000-0000-7000-8000-000000000001")
+REVENUE: Final = uuid.UUID("00000000-0000-7000-8000-000000000002")
+
+_moment = sa.DateTime(timezone=True)
+_now = sa.text("now()")
+
+accounts = sa.Table(
+    "accounts",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("user_id", UUID(as_uuid=True), unique=True),
+    sa.Column("balance_micros", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("held_micros", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    sa.CheckConstraint("kind IN ('user', 'promotion', 'revenue')", name="kind"),
+    sa.CheckConstraint("(kind = 'user') = (user_id IS NOT NULL)", name="users_own_user_accounts"),
+    sa.CheckConstraint("held_micros >= 0", name="held_not_negative"),
+    sa.CheckConstraint("balance_micros - held_micros >= 0", name="available_not_negative"),
+    sa.CheckConstraint("kind = 'user' OR (balance_micros = 0 AND held_micros = 0)", name="only_users_store_sums"),
+)
+
+transfers = sa.Table(
+    "transfers",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("reference", sa.Text, nullable=False),
+    sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    sa.UniqueConstraint("kind", "reference"),
+    sa.CheckConstraint("kind IN ('welcome_grant', 'charge')", name="kind"),
+    comment="Immutable. One per cause: a second grant for a user or charge for a hold is refused by the database.",
+)
+
+entries = sa.Table(
+    "entries",
+    metadata,
+    sa.Column("seq", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("id", UUID(as_uuid=True), nullable=False, server_default=sa.text("gen_random_uuid()")),
+    sa.Column("transfer_id", UUID(as_uuid=True), sa.ForeignKey(transfers.c.id), nullable=False),
+    sa.Column("account_id", UUID(as_uuid=True), sa.ForeignKey(accounts.c.id), nullable=False),
+    sa.Column("amount_micros", sa.BigInteger, nullable=False),
+    sa.Column("balance_after_micros", sa.BigInteger),
+    sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    sa.CheckConstraint("amount_micros <> 0", name="amount_not_zero"),
+    comment="Immutable. The entries of a transfer sum to zero, checked at commit.",
+)
+sa.Index("ix_entries_account_id_seq", entries.c.account_id, entries.c.seq)
+sa.Index("ix_entries_transfer_id", entries.c.transfer_id)
+
+holds = sa.Table(
+    "holds",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("account_id", UUID(as_uuid=True), sa.ForeignKey(accounts.c.id), nullable=False),
+    sa.Column("user_id", UUID(as_uuid=True), nullable=False),
+    sa.Column("state", sa.Text, nullable=False, server_default="PENDING"),
+    sa.Column("amount_micros", sa.BigInteger, nullable=False),
+    sa.Column("charged_micros", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("price_version", sa.Integer, nullable=False),
+    sa.Column("input_price", sa.BigInteger, nullable=False),
+    sa.Column("output_price", sa.BigInteger, nullable=False),
+    sa.Column("pixel_step_price", sa.BigInteger, nullable=False),
+    sa.Column("max_input_tokens", sa.BigInteger, nullable=False),
+    sa.Column("max_output_tokens", sa.BigInteger, nullable=False),
+    sa.Column("max_pixel_steps", sa.BigInteger, nullable=False),
+    sa.Column("input_tokens", sa.BigInteger),
+    sa.Column("output_tokens", sa.BigInteger),
+    sa.Column("pixel_steps", sa.BigInteger),
+    sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    sa.Column("expires_at", _moment, nullable=False),
+    sa.Column("resolved_at", _moment),
+    sa.CheckConstraint("state IN ('PENDING', 'SETTLED', 'RELEASED', 'EXPIRED')", name="state"),
+    sa.CheckConstraint("amount_micros >= 0", name="amount_not_negative"),
+    sa.CheckConstraint("charged_micros BETWEEN 0 AND amount_micros", name="charged_at_most_amount"),
+    sa.CheckConstraint("state = 'SETTLED' OR charged_micros = 0", name="only_settled_are_charged"),
+    sa.CheckConstraint("(state = 'PENDING') = (resolved_at IS NULL)", name="resolved"),
+)
+_pending = sa.text("state = 'PENDING'")
+sa.Index("ix_holds_expires_at", holds.c.expires_at, postgresql_where=_pending)
+sa.Index("ix_holds_account_id", holds.c.account_id, postgresql_where=_pending)

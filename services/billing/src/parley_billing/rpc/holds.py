@@ -1,0 +1,47 @@
+"""HoldService."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+import grpc
+from parley.billing.v1 import hold_pb2, hold_service_pb2, hold_service_pb2_grpc
+
+from parley_billing.billing import Billing
+from parley_billing.convert import from_quantity, to_hold
+
+Context = grpc.aio.ServicerContext[Any, Any]
+_TTL_SECONDS = 900
+
+
+class HoldService(hold_service_pb2_grpc.HoldServiceServicer):
+    """Two-phase charging for the services that compute."""
+
+    def __init__(self, billing: Billing) -> None:
+        self._billing = billing
+
+    async def PlaceHold(self, request: hold_service_pb2.PlaceHoldRequest, context: Context) -> hold_pb2.Hold:
+        """Set credits aside."""
+        hold = await self._billing.place(
+            uuid.UUID(request.hold_id),
+            uuid.UUID(request.user_id),
+            request.model,
+            request.price_version,
+            from_quantity(request.max_quantity),
+            dt.timedelta(seconds=request.ttl_seconds or _TTL_SECONDS),
+        )
+        return to_hold(hold)
+
+    async def SettleHold(self, request: hold_service_pb2.SettleHoldRequest, context: Context) -> hold_pb2.Hold:
+        """Charge what was used."""
+        return to_hold(await self._billing.settle(uuid.UUID(request.hold_id), from_quantity(request.quantity)))
+
+    async def ReleaseHold(self, request: hold_service_pb2.ReleaseHoldRequest, context: Context) -> hold_pb2.Hold:
+        """Free a hold."""
+        return to_hold(await self._billing.release(uuid.UUID(request.hold_id)))
+
+    async def GetHold(self, request: hold_service_pb2.GetHoldRequest, context: Context) -> hold_pb2.Hold:
+        """Return a hold."""
+        return to_hold(await self._billing.get(uuid.UUID(request.hold_id)))

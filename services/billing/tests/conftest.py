@@ -1,0 +1,67 @@
+"""Fixtures: billing over real gRPC and real Postgres."""
+
+import uuid
+
+import pytest
+import pytest_asyncio
+import sqlalchemy as sa
+from parley_billing.billing import Billing
+from parley_billing.models import SCHEMA
+from parley_billing.repository import Repository
+from parley_billing.rpc import servicers
+from parley_kit.db import create_engine, new_id
+from parley_kit.testing import TestTokens, database, serve_in_process
+
+from .world import GRANT, Client, PriceList
+
+
+@pytest_asyncio.fixture(scope="session")
+async def urls():
+    async with database("parley_billing", SCHEMA) as fresh:
+        yield fresh
+
+
+@pytest_asyncio.fixture(scope="session")
+async def engine(urls):
+    made = create_engine(urls.app_url, pool_size=20)
+    yield made
+    await made.dispose()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def owner(urls):
+    made = create_engine(urls.owner_url)
+    yield made
+    await made.dispose()
+
+
+@pytest.fixture
+def rows(engine):
+    async def run(statement, **values):
+        async with engine.begin() as connection:
+            result = await connection.execute(sa.text(statement), values)
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+    return run
+
+
+@pytest.fixture
+def repository(engine):
+    return Repository(engine)
+
+
+@pytest.fixture(scope="session")
+def tokens():
+    return TestTokens()
+
+
+@pytest_asyncio.fixture
+async def client(repository, tokens):
+    billing = Billing(repository, PriceList(), welcome_grant=GRANT, new_id=new_id)
+    async with serve_in_process(servicers(billing), tokens) as (channel, _):
+        yield Client(channel, tokens)
+
+
+@pytest.fixture
+def user():
+    return uuid.uuid4()

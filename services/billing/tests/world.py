@@ -1,0 +1,78 @@
+"""Billing as a whole over gRPC on a real database, wired as __main__ does it, with a price list of the tests."""
+
+import uuid
+
+import grpc
+from parley.billing.v1 import audit_service_pb2, credit_pb2, credit_service_pb2, hold_pb2, hold_service_pb2
+from parley.billing.v1.audit_service_pb2_grpc import AuditServiceStub
+from parley.billing.v1.credit_service_pb2_grpc import CreditServiceStub
+from parley.billing.v1.hold_service_pb2_grpc import HoldServiceStub
+from parley_billing.pricing import Price
+from parley_kit.errors import NotFound, parley_error_from
+
+GRANT = 1000
+HoldState = hold_pb2.Hold.State
+
+
+class PriceList:
+    """One micro a prompt token, two a generated one, and a tenth for a pixel-step."""
+
+    async def get(self, model, version):
+        if (model, version) != ("m", 1):
+            raise NotFound("price")
+        return Price(1, 1_000_000, 2_000_000, 100_000)
+
+
+class Client:
+    """Calls billing as a service and as users; a refusal comes out as a ParleyError."""
+
+    def __init__(self, channel, tokens):
+        self._holds, self._credits, self._audit = (
+            HoldServiceStub(channel),
+            CreditServiceStub(channel),
+            AuditServiceStub(channel),
+        )
+        self._tokens = tokens
+        self._service = tokens.service("chat")
+
+    async def place(self, user, tokens, hold_id=None, **more):
+        values = {"model": "m", "price_version": 1, "max_quantity": credit_pb2.Quantity(input_tokens=tokens)} | more
+        request = hold_service_pb2.PlaceHoldRequest(hold_id=str(hold_id or uuid.uuid4()), user_id=str(user), **values)
+        return await told(self._holds.PlaceHold(request, metadata=bearer(self._service)))
+
+    async def settle(self, hold_id, tokens=0, **more):
+        quantity = credit_pb2.Quantity(**{"input_tokens": tokens} | more)
+        request = hold_service_pb2.SettleHoldRequest(hold_id=str(hold_id), quantity=quantity)
+        return await told(self._holds.SettleHold(request, metadata=bearer(self._service)))
+
+    async def release(self, hold_id):
+        request = hold_service_pb2.ReleaseHoldRequest(hold_id=str(hold_id))
+        return await told(self._holds.ReleaseHold(request, metadata=bearer(self._service)))
+
+    async def get(self, hold_id):
+        request = hold_service_pb2.GetHoldRequest(hold_id=str(hold_id))
+        return await told(self._holds.GetHold(request, metadata=bearer(self._service)))
+
+    async def credits(self, user):
+        token = self._tokens.user(user)
+        got = await told(self._credits.GetCredits(credit_service_pb2.GetCreditsRequest(), metadata=bearer(token)))
+        return got.balance_micros, got.held_micros, got.available_micros
+
+    async def entries(self, user, **page):
+        request = credit_service_pb2.ListEntriesRequest(**page)
+        return await told(self._credits.ListEntries(request, metadata=bearer(self._tokens.user(user))))
+
+    async def audit(self, token=None):
+        request = audit_service_pb2.AuditLedgerRequest()
+        return await told(self._audit.AuditLedger(request, metadata=bearer(token or self._service)))
+
+
+def bearer(token):
+    return [("authorization", f"Bearer {token}")]
+
+
+async def told(call):
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise parley_error_from(error) from error
