@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from parley_kit.db import create_engine, new_id
+from parley_kit.periodic import Periodic
 from parley_kit.server import Service, main
 
 from parley_auth.access_tokens import AccessTokens, load_key
@@ -14,7 +15,7 @@ from parley_auth.repository import Repository
 from parley_auth.rpc import servicers
 from parley_auth.service_tokens import SecretFiles, ServiceTokens
 from parley_auth.settings import Settings
-from parley_auth.upkeep import Sweeper
+from parley_auth.upkeep import EVERY_SECONDS, sweep
 
 
 def now() -> dt.datetime:
@@ -40,7 +41,7 @@ def build() -> Service:
         refresh_lifetime=dt.timedelta(days=settings.refresh_token_days),
     )
     service_tokens = ServiceTokens(SecretFiles(settings.service_secrets_dir), tokens, clock=now)
-    sweeper = Sweeper(repository, clock=now)
+    sweeper = Periodic("sweeping sessions", lambda: sweep(repository, now()), every_seconds=EVERY_SECONDS)
 
     async def stop() -> None:
         await sweeper.stop()

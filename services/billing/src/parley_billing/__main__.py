@@ -5,11 +5,12 @@ from __future__ import annotations
 from parley_kit.clients import open_channel
 from parley_kit.db import create_engine, new_id
 from parley_kit.identity import RemoteJwksVerifier, ServiceTokenSource
+from parley_kit.periodic import Periodic
 from parley_kit.server import Service, main
 
 from parley_billing.billing import Billing
 from parley_billing.clients import GrpcPrices
-from parley_billing.expiry import Expiry
+from parley_billing.expiry import sweep
 from parley_billing.repository import Repository
 from parley_billing.rpc import servicers
 from parley_billing.settings import Settings
@@ -23,7 +24,7 @@ def build() -> Service:
     registry = open_channel(settings.registry_address, tokens)
     engine = create_engine(settings.required_database_url(), pool_size=settings.database_pool_size)
     repository = Repository(engine)
-    expiry = Expiry(repository, settings.sweep_seconds)
+    expiry = Periodic("expiring holds", lambda: sweep(repository), every_seconds=settings.sweep_seconds)
     billing = Billing(repository, GrpcPrices(registry), welcome_grant=settings.welcome_grant_micros, new_id=new_id)
     return Service(
         name="billing",

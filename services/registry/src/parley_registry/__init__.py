@@ -1,0 +1,1 @@
+"""The model catalogue, its prices, and the leases of living replicas."""

@@ -1,0 +1,64 @@
+"""Tables of the schema `registry`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+from parley_kit.db import metadata as kit_metadata
+
+SCHEMA: Final = "registry"
+metadata = kit_metadata(SCHEMA)
+
+_moment = sa.DateTime(timezone=True)
+_now = sa.text("now()")
+
+models = sa.Table(
+    "models",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("task", sa.Text, nullable=False),
+    sa.Column("display_name", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("owned_by", sa.Text, nullable=False),
+    sa.Column("context_window", sa.Integer, nullable=False),
+    sa.Column("max_output_tokens", sa.Integer, nullable=False),
+    sa.Column("is_default", sa.Boolean, nullable=False),
+    sa.Column("in_catalogue", sa.Boolean, nullable=False),
+    sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    sa.CheckConstraint("task IN ('chat', 'image')", name="task"),
+    sa.CheckConstraint("context_window >= 0 AND max_output_tokens >= 0", name="limits"),
+)
+sa.Index("uq_models_default", models.c.task, unique=True, postgresql_where=sa.text("is_default"))
+
+aliases = sa.Table(
+    "aliases",
+    metadata,
+    sa.Column("alias", sa.Text, primary_key=True),
+    sa.Column("model_id", sa.Text, sa.ForeignKey(models.c.id), nullable=False),
+)
+
+prices = sa.Table(
+    "prices",
+    metadata,
+    sa.Column("model_id", sa.Text, sa.ForeignKey(models.c.id), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("input_price", sa.BigInteger, nullable=False),
+    sa.Column("output_price", sa.BigInteger, nullable=False),
+    sa.Column("pixel_step_price", sa.BigInteger, nullable=False),
+    sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    sa.CheckConstraint("version >= 1", name="version"),
+    sa.CheckConstraint("input_price >= 0 AND output_price >= 0 AND pixel_step_price >= 0", name="not_negative"),
+    comment="Immutable: a new price is a new version.",
+)
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("model_id", sa.Text, sa.ForeignKey(models.c.id), primary_key=True),
+    sa.Column("replica_id", sa.Text, primary_key=True),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("context_window", sa.Integer, nullable=False),
+    sa.Column("max_output_tokens", sa.Integer, nullable=False),
+    sa.Column("expires_at", _moment, nullable=False),
+)

@@ -1,0 +1,90 @@
+"""The catalogue's file, checked before anything is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from parley_registry.model import DEFAULT, Task
+
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]*$")]
+Micros = Annotated[int, Field(ge=0, le=10**12)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class SeedPrice(_Strict):
+    """Micros per million units; what a task does not count stays 0."""
+
+    input_micros_per_million_tokens: Micros = 0
+    output_micros_per_million_tokens: Micros = 0
+    micros_per_million_pixel_steps: Micros = 0
+
+
+class SeedModel(_Strict):
+    """One model of the file."""
+
+    id: Name
+    task: Annotated[Task, Field(strict=False)]
+    display_name: Annotated[str, Field(min_length=1, max_length=100)]
+    description: Annotated[str, Field(max_length=500)] = ""
+    owned_by: Annotated[str, Field(min_length=1, max_length=100)]
+    aliases: list[Name] = []
+    default: bool = False
+    context_window: Annotated[int, Field(ge=0)] = 0
+    max_output_tokens: Annotated[int, Field(ge=0)] = 0
+    price: SeedPrice
+
+    @model_validator(mode="after")
+    def chat_models_state_their_limits(self) -> Self:
+        """Refuse a chat model without a window."""
+        if self.task is Task.CHAT and not (self.context_window and self.max_output_tokens):
+            raise ValueError("a chat model states context_window and max_output_tokens")
+        return self
+
+
+class AnnouncedPrices(_Strict):
+    """Prices of models that only replicas know, by task."""
+
+    chat: SeedPrice
+    image: SeedPrice
+
+
+class Catalogue(_Strict):
+    """The whole file."""
+
+    models: list[SeedModel]
+    announced_prices: AnnouncedPrices
+
+    @model_validator(mode="after")
+    def names_mean_one_model(self) -> Self:
+        """Refuse names and defaults that would mean two models."""
+        owner: dict[str, str] = {DEFAULT: "(the default model of a task)"}
+        for model in self.models:
+            for name in (model.id, *model.aliases):
+                if name in owner:
+                    raise ValueError(f"the name {name} belongs to both {owner[name]} and {model.id}")
+                owner[name] = model.id
+        for task in Task:
+            defaults = [model.id for model in self.models if model.task is task and model.default]
+            if len(defaults) > 1:
+                raise ValueError(f"{' and '.join(defaults)} are both the default of {task}")
+        return self
+
+
+def read(path: Path) -> Catalogue:
+    """Read a catalogue file; SystemExit names what is wrong in it."""
+    try:
+        return Catalogue.model_validate(yaml.safe_load(path.read_text()))
+    except OSError as error:
+        raise SystemExit(f"The catalogue {path} cannot be read: {error.strerror}.") from None
+    except yaml.YAMLError as error:
+        raise SystemExit(f"The catalogue {path} is not YAML: {error}") from None
+    except ValidationError as error:
+        wrong = [f"  {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
+        raise SystemExit(f"The catalogue {path} is wrong:\n" + "\n".join(wrong)) from None
