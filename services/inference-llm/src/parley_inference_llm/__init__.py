@@ -1,0 +1,1 @@
+"""The text engine: one model loaded in vLLM, behind gRPC."""

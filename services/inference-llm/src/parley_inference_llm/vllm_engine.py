@@ -1,0 +1,184 @@
+"""vLLM: the only module that imports it.
+
+Importing takes seconds and starting forks: it is done before anything of gRPC runs. On CPUs the engine's processes are
+forked from this one, imports included, which takes 7 s where spawning takes 35; that leans on vLLM's internals, and a test
+holds it. Weights come from safetensors only, and no code of a model repository is ever run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import re
+import signal
+import time
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import structlog
+from parley_kit.errors import InvalidArgument, Unavailable
+
+from parley_inference_llm import metrics
+from parley_inference_llm.engine import ChatMessage, Sampling, Step
+from parley_inference_llm.errors import UnusableModel
+from parley_inference_llm.settings import Settings
+
+_log = structlog.get_logger()
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_PR_SET_PDEATHSIG = 1
+
+
+class VllmEngine:
+    """A model loaded in vLLM."""
+
+    def __init__(self, engine: Any, config: Any) -> None:
+        self._engine = engine
+        self._tokenizer = engine.get_tokenizer()
+        self._defaults: dict[str, Any] = config.model_config.get_diff_sampling_param()
+        self.window: int = config.model_config.max_model_len
+
+    def render(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """Return the prompt's tokens."""
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        tokens = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)
+        return list(tokens["input_ids"])
+
+    def tokenize(self, text: str) -> list[int]:
+        """Return the tokens of plain text."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    async def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Step]:
+        """Generate after the prompt."""
+        from vllm.exceptions import VLLMValidationError  # noqa: PLC0415 - loaded by start()
+        from vllm.v1.engine.exceptions import EngineDeadError  # noqa: PLC0415
+
+        # Not the generation's id: an attempt may begin before the engine has let go of the one before.
+        outputs = self._engine.generate(
+            {"prompt_token_ids": list(prompt)}, self._parameters(sampling), request_id=uuid.uuid4().hex
+        )
+        tokens = 0
+        try:
+            async with aclosing(outputs):
+                async for output in outputs:
+                    (answer,) = output.outputs
+                    tokens += len(answer.token_ids)
+                    if answer.text or answer.finish_reason:
+                        yield Step(answer.text, tokens, _finish_reason(answer.finish_reason))
+        except VLLMValidationError as error:
+            raise InvalidArgument(str(error.parameter or "sampling"), "is refused by the engine") from error
+        except EngineDeadError as error:
+            raise Unavailable("The engine has died; another replica can go on.") from error
+
+    async def check(self) -> None:
+        """Raise when the engine has died."""
+        await self._engine.check_health()
+
+    def stop(self) -> None:
+        """End the engine's processes."""
+        self._engine.shutdown()
+
+    def _parameters(self, sampling: Sampling) -> Any:
+        from vllm import SamplingParams  # noqa: PLC0415 - loaded by start()
+        from vllm.sampling_params import RequestOutputKind  # noqa: PLC0415
+
+        stated = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "presence_penalty": sampling.presence_penalty,
+            "frequency_penalty": sampling.frequency_penalty,
+            "seed": sampling.seed,
+        }
+        chosen = self._defaults | {name: value for name, value in stated.items() if value is not None}
+        chosen |= {"max_tokens": sampling.max_output_tokens, "stop": list(sampling.stop)}
+        return SamplingParams(**chosen, output_kind=RequestOutputKind.DELTA)
+
+
+def start(settings: Settings) -> VllmEngine:
+    """Load the model; takes seconds and must run before anything of gRPC. Raises UnusableModel."""
+    began = time.perf_counter()
+    _set_environment(settings)
+    gc.disable()  # millions of new objects and no garbage: importing is faster, and forked children share the pages
+    try:
+        made = _start(settings)
+    finally:
+        gc.enable()
+    seconds = time.perf_counter() - began
+    metrics.LOAD_SECONDS.set(seconds)
+    _log.info("model loaded", model=settings.served_model, seconds=round(seconds, 1), window=made.window)
+    return made
+
+
+def _start(settings: Settings) -> VllmEngine:
+    from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415 - seconds, and after the environment is set
+    from vllm.platforms import current_platform  # noqa: PLC0415
+    from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415
+
+    on_cpu = current_platform.is_cpu()
+    try:
+        arguments = AsyncEngineArgs(
+            model=settings.model,
+            served_model_name=[settings.served_model],
+            max_model_len=settings.max_model_len or None,
+            max_num_seqs=settings.max_num_seqs,
+            gpu_memory_utilization=settings.gpu_memory_utilization,
+            enforce_eager=on_cpu,  # compiling pays on GPUs; here it would take longer than it saves
+            load_format="safetensors",
+            trust_remote_code=False,
+            enable_log_requests=False,
+            **_revision(settings),
+        )
+        config = arguments.create_engine_config()
+        if on_cpu:
+            # Set only now: making the configuration insists on spawning.
+            os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+            os.register_at_fork(after_in_child=_die_with_parent)
+            gc.freeze()
+        engine = AsyncLLM.from_vllm_config(config)
+    except Exception as error:  # whatever a foreign folder or hub makes the libraries raise
+        raise UnusableModel(f"{settings.model}: {error}") from error
+    return VllmEngine(engine, config)
+
+
+def _set_environment(settings: Settings) -> None:
+    wanted = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CONFIGURE_LOGGING": "0",  # its messages go through our JSON log
+        "VLLM_CPU_KVCACHE_SPACE": str(settings.cpu_kv_cache_gib),
+        "TOKENIZERS_PARALLELISM": "true",  # said, because forking after its use otherwise warns
+    }
+    if Path(settings.model).is_dir():
+        wanted["HF_HUB_OFFLINE"] = "1"
+    os.environ.update(wanted)
+
+
+def _revision(settings: Settings) -> dict[str, str]:
+    """Return the commit to load: replicas that start at different times must not serve different weights unknowingly."""
+    source, revision = settings.model, settings.revision
+    if Path(source).is_dir():
+        return {}
+    if source.startswith((".", "/", "~")):
+        raise UnusableModel("there is no such folder")
+    if _COMMIT.fullmatch(revision):
+        return {"revision": revision, "tokenizer_revision": revision}
+    from huggingface_hub import HfApi  # noqa: PLC0415 - local folders need none
+
+    commit: str | None = HfApi().model_info(source, revision=revision).sha
+    if commit is None:
+        raise UnusableModel(f"the hub names no commit for {revision}")
+    _log.info("hub revision resolved", model=source, revision=revision, commit=commit)
+    return {"revision": commit, "tokenizer_revision": commit}
+
+
+def _die_with_parent() -> None:
+    """Tie a forked process to this one's life: a killed parent would leave the engine behind, with its memory."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _finish_reason(reason: str | None) -> str:
+    if reason is None:
+        return ""
+    return reason if reason in {"stop", "length"} else "stop"
