@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import uuid
 
+from parley_kit.errors import NotFound
+
 from parley_chat.conversation import Message
 from parley_chat.following import Following
 from parley_chat.generation import State
 from parley_chat.generation_manager import GenerationManager
 from parley_chat.repository import Repository
-from parley_kit.errors import NotFound
 
 _CANCEL_WAITS_SECONDS = 3.0
 

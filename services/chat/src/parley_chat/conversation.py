@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from parley_chat.generation import Ending, State, Turn
 
 
-
 @dataclass(frozen=True)
 class Conversation:
     """A thread of messages. An empty `model` means the default chat model."""

@@ -37,6 +37,13 @@ class Conversations:
             raise NotFound("conversation")
         return found
 
+    async def messages(self, user_id: uuid.UUID, conversation_id: uuid.UUID, after: int, limit: int) -> list[Message]:
+        """Return messages, oldest first, from the position after `after`."""
+        found = await self._repository.list_messages(user_id, conversation_id, after, limit)
+        if found is None:
+            raise NotFound("conversation")
+        return found
+
     async def list(
         self, user_id: uuid.UUID, before: tuple[dt.datetime, uuid.UUID] | None, limit: int
     ) -> list[Conversation]:
@@ -60,15 +67,6 @@ class Conversations:
             raise NotFound("conversation")
         for generation_id in running:
             self._manager.cancel_here(generation_id)
-
-    async def messages(
-        self, user_id: uuid.UUID, conversation_id: uuid.UUID, after: int, limit: int
-    ) -> list[Message]:
-        """Return messages, oldest first, from the position after `after`."""
-        found = await self._repository.list_messages(user_id, conversation_id, after, limit)
-        if found is None:
-            raise NotFound("conversation")
-        return found
 
     async def _check(self, model: str) -> None:
         if model:

@@ -9,13 +9,13 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from parley.chat.v1 import conversation_pb2, message_pb2, message_service_pb2
 from parley.chat.v1.message_stream_pb2 import MessageMetadata, MessageStreamEvent
+from parley_kit import pages
+from parley_kit.errors import InvalidArgument
 
 from parley_chat.conversation import Conversation, Message
 from parley_chat.event_log import Event, EventLog, Kind
 from parley_chat.generation import Ending, Sampling, State
 from parley_chat.sending import Ask
-from parley_kit import pages
-from parley_kit.errors import InvalidArgument
 
 _TEXT_PART = "0"  # an answer has one text part
 _ROLES = {"user": message_pb2.Message.USER, "assistant": message_pb2.Message.ASSISTANT}
@@ -140,7 +140,7 @@ def from_conversation_page(token: str) -> tuple[dt.datetime, uuid.UUID] | None:
 
 
 def from_message_page(token: str) -> int:
-    """Read the position that a page of messages follows; −1 for the first page."""
+    """Read the position that a page of messages follows; -1 for the first page."""
     if not token:
         return -1
     (position,) = pages.decode(token, 1)

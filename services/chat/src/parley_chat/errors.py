@@ -11,7 +11,6 @@ ParleyError
 from __future__ import annotations
 
 from parley.common.v1.error_reason_pb2 import ErrorReason
-
 from parley_kit.errors import InvalidArgument, ParleyError
 
 

@@ -8,12 +8,12 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import structlog
+from parley_kit.errors import NotFound
 
 from parley_chat.event_log import Event, EventLog
 from parley_chat.generation import Ending, FinishReason, State, Usage
 from parley_chat.generation_manager import GenerationManager
 from parley_chat.repository import Repository
-from parley_kit.errors import NotFound
 
 _log = structlog.get_logger()
 _DELETED = Ending(State.CANCELLED, FinishReason.OTHER, Usage())

@@ -15,6 +15,8 @@ from enum import Enum
 from typing import Any
 
 import structlog
+from parley_kit.db import is_unavailable
+from parley_kit.errors import Unavailable
 
 from parley_chat import metrics
 from parley_chat.clients import Llm, Registry
@@ -24,8 +26,6 @@ from parley_chat.generation import Ending, Generation, Owed, Turn
 from parley_chat.generation_run import GenerationRun, RunPolicy
 from parley_chat.repository import Repository
 from parley_chat.settlement import Settlements
-from parley_kit.db import is_unavailable
-from parley_kit.errors import Unavailable
 
 _log = structlog.get_logger()
 _TAKE_AT_ONCE = 20
@@ -208,7 +208,7 @@ class GenerationManager:
                         raise  # the process ends without a shutdown
                     return
                 ending = run.cancelled()
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever broke it, what was delivered is kept and charged
                 _log.exception("generation broke", generation_id=str(run.generation.id))
                 ending = run.failed()
             entry.ending = True

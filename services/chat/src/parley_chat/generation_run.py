@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import structlog
 from parley.common.v1.error_reason_pb2 import ErrorReason
+from parley_kit.errors import DeadlineExceeded, ParleyError, Unavailable
 
 from parley_chat import metrics
 from parley_chat.clients import Llm, Registry
 from parley_chat.event_log import EventLog
 from parley_chat.generation import Checkpoint, Ending, FinishReason, Generation, State, Turn, Usage, conclude
 from parley_chat.lengths import pack_lengths
-from parley_kit.errors import DeadlineExceeded, ParleyError, Unavailable
 
 _log = structlog.get_logger()
 # Another attempt cannot change these answers.
@@ -198,7 +198,7 @@ class GenerationRun:
         self._saved_bytes += len(pack_lengths(map(len, point.deltas)))
 
 
-class _EngineFailed(Exception):  # noqa: N818 - never leaves this module
+class _EngineFailed(Exception):
     def __init__(self, address: str, error: ParleyError, *, started: bool) -> None:
         super().__init__(address)
         self.address = address

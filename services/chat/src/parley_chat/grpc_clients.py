@@ -12,11 +12,11 @@ import grpc
 from parley.billing.v1 import credit_pb2, hold_pb2, hold_service_pb2, hold_service_pb2_grpc
 from parley.inference.llm.v1 import generation_pb2, llm_service_pb2, llm_service_pb2_grpc
 from parley.registry.v1 import catalog_service_pb2, catalog_service_pb2_grpc, model_pb2
+from parley_kit.clients import stream
+from parley_kit.errors import DeadlineExceeded, Unavailable
 
 from parley_chat.clients import PreparedPrompt, Registry, ResolvedModel, Step
 from parley_chat.generation import Price, Sampling, Turn, Usage
-from parley_kit.clients import stream
-from parley_kit.errors import DeadlineExceeded, Unavailable
 
 
 class GrpcRegistry:
@@ -118,7 +118,7 @@ class GrpcLlm:
         self._open = open_channel
         self._channels: dict[str, grpc.aio.Channel] = {}
 
-    def _stub(self, address: str) -> llm_service_pb2_grpc.LlmServiceAsyncStub:
+    def _stub(self, address: str) -> llm_service_pb2_grpc.LlmServiceStub:
         channel = self._channels.get(address)
         if channel is None:
             channel = self._channels[address] = self._open(address)

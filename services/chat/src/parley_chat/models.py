@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
-
 from parley_kit.db import metadata as kit_metadata
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
 SCHEMA: Final = "chat"
 metadata = kit_metadata(SCHEMA)

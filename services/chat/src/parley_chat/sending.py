@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from parley.common.v1.error_reason_pb2 import ErrorReason
+from parley_kit.db import new_id
+from parley_kit.errors import IdempotencyConflict, NotFound, ParleyError, Unavailable
 
 from parley_chat.clients import Billing, Llm, PreparedPrompt, Registry, ResolvedModel
 from parley_chat.conversation import fingerprint
@@ -30,8 +32,6 @@ from parley_chat.errors import GenerationRunning, ModelUnavailable, OutputLimitE
 from parley_chat.generation import Claim, Sampling, Turn, Usage
 from parley_chat.generation_manager import GenerationManager
 from parley_chat.repository import Repository
-from parley_kit.db import new_id
-from parley_kit.errors import IdempotencyConflict, NotFound, ParleyError, Unavailable
 
 _T = TypeVar("_T")
 _CLAIM_LASTS = dt.timedelta(seconds=30)

@@ -10,12 +10,12 @@ import asyncio
 
 import structlog
 from parley.common.v1.error_reason_pb2 import ErrorReason
+from parley_kit.errors import ParleyError
 
 from parley_chat import metrics
 from parley_chat.clients import Billing
 from parley_chat.generation import Owed
 from parley_chat.repository import Repository
-from parley_kit.errors import ParleyError
 
 _log = structlog.get_logger()
 _BATCH = 20

@@ -7,10 +7,10 @@ from typing import Any
 import grpc
 from google.protobuf.empty_pb2 import Empty
 from parley.chat.v1 import conversation_pb2, conversation_service_pb2, conversation_service_pb2_grpc
+from parley_kit.context import user_id
 
 from parley_chat import convert
 from parley_chat.conversations import Conversations
-from parley_kit.context import user_id
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _DEFAULT_PAGE = 20

@@ -9,12 +9,12 @@ from typing import Any
 import grpc
 from parley.chat.v1 import generation_service_pb2, generation_service_pb2_grpc, message_pb2
 from parley.chat.v1.message_stream_pb2 import MessageStreamEvent
+from parley_kit.context import user_id
 
 from parley_chat import convert
 from parley_chat.answers import Answers
 from parley_chat.following import Following
 from parley_chat.rpc.stream import STREAM_HEADERS
-from parley_kit.context import user_id
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

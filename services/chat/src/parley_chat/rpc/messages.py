@@ -9,6 +9,8 @@ from typing import Any
 import grpc
 from parley.chat.v1 import message_service_pb2, message_service_pb2_grpc
 from parley.chat.v1.message_stream_pb2 import MessageStreamEvent
+from parley_kit import pages
+from parley_kit.context import user_id
 
 from parley_chat import convert
 from parley_chat.answers import Answers
@@ -16,8 +18,6 @@ from parley_chat.conversations import Conversations
 from parley_chat.following import Following
 from parley_chat.rpc.stream import STREAM_HEADERS
 from parley_chat.sending import Sender
-from parley_kit import pages
-from parley_kit.context import user_id
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _DEFAULT_PAGE = 50

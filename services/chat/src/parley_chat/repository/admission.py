@@ -1,0 +1,149 @@
+"""Admission: claims, and the one statement that makes a claim a running generation."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import uuid
+
+import sqlalchemy as sa
+from parley_kit.db import new_id
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+
+from parley_chat.generation import Claim, Generation, Sampling, State
+from parley_chat.models import conversations, generations
+from parley_chat.repository.base import Base, to_generation
+
+_c, _g = conversations.c, generations.c
+# A hold that is being placed may still arrive after its caller gave up; releasing earlier than that would miss it.
+_HOLD_MAY_ARRIVE = dt.timedelta(seconds=30)
+
+_BEGIN = sa.text("""
+WITH conversation AS (
+    UPDATE chat.conversations SET message_count = message_count + 2, updated_at = now()
+    WHERE id = :conversation_id
+      AND EXISTS (SELECT FROM chat.generations WHERE id = :id AND state = 'ADMITTING')
+    RETURNING message_count
+), generation AS (
+    UPDATE chat.generations SET state = 'RUNNING', owner = :owner, lease_expires_at = now() + CAST(:lease AS interval),
+           message_id = :message_id, sampling = CAST(:sampling AS jsonb), input_tokens = :input_tokens,
+           prompt_from = :prompt_from, prompt_to = conversation.message_count - 1
+    FROM conversation
+    WHERE id = :id AND state = 'ADMITTING'
+    RETURNING generations.*
+), turns AS (
+    INSERT INTO chat.messages (id, conversation_id, position, role, content, generation_id)
+    SELECT :user_message_id, :conversation_id, prompt_to - 1, 'user', :content, NULL FROM generation
+    UNION ALL SELECT :message_id, :conversation_id, prompt_to, 'assistant', '', id FROM generation
+)
+SELECT * FROM generation
+""")
+
+_ABANDON = """
+WITH gone AS (DELETE FROM chat.generations WHERE state = 'ADMITTING' AND {which} RETURNING id)
+INSERT INTO chat.settlements (generation_id, kind, next_attempt_at)
+SELECT id, 'release', now() + CAST(:delay AS interval) FROM gone
+ON CONFLICT DO NOTHING RETURNING generation_id
+"""
+_ABANDON_ONE = sa.text(_ABANDON.format(which="id = :id"))
+_ABANDON_STALE = sa.text(_ABANDON.format(which="lease_expires_at < now()"))
+
+
+class AdmissionRepository(Base):
+    """Generations that have no hold yet."""
+
+    async def claim(self, claim: Claim, message_count: int, patience: dt.timedelta) -> bool:
+        """Reserve the key and the conversation for a generation that has no hold yet.
+
+        False when the key or the conversation is taken, or the conversation changed since it had `message_count`.
+        """
+        values = {
+            "id": claim.id,
+            "user_id": claim.user_id,
+            "conversation_id": claim.conversation_id,
+            "request_id": claim.request_id,
+            "fingerprint": claim.fingerprint,
+            "model": claim.model,
+            "price_version": claim.price.version,
+            "input_price_micros": claim.price.input_micros,
+            "output_price_micros": claim.price.output_micros,
+            "state": State.ADMITTING.value,
+        }
+        columns = [*values, "lease_expires_at"]
+        literals = [sa.literal(value, _g[name].type) for name, value in values.items()]
+        source = sa.select(*literals, sa.func.now() + sa.literal(patience, sa.Interval))
+        if claim.conversation_id is not None:
+            source = source.select_from(conversations).where(
+                _c.id == claim.conversation_id, _c.user_id == claim.user_id, _c.message_count == message_count
+            )
+        statement = insert(generations).from_select(columns, source).on_conflict_do_nothing().returning(_g.id)
+        try:
+            return await self._row(statement) is not None
+        except IntegrityError:  # the conversation was deleted in this moment
+            return False
+
+    async def begin(
+        self,
+        claim: Claim,
+        sampling: Sampling,
+        *,
+        input_tokens: int,
+        message_id: uuid.UUID | None = None,
+        content: str = "",
+        prompt_from: int = 0,
+    ) -> Generation | None:
+        """Turn a claim into a running generation of this process and store the exchange; None when the claim is gone.
+
+        Without a conversation nothing but the generation is stored.
+        """
+        if claim.conversation_id is None:
+            statement: sa.Executable = (
+                sa.update(generations)
+                .where(_g.id == claim.id, _g.state == State.ADMITTING)
+                .values(
+                    state=State.RUNNING,
+                    owner=self._owner,
+                    lease_expires_at=sa.func.now() + sa.literal(self._lease, sa.Interval),
+                    sampling=dataclasses.asdict(sampling),
+                    input_tokens=input_tokens,
+                )
+                .returning(*generations.c)
+            )
+            row = await self._row(statement)
+        else:
+            row = await self._row(
+                _BEGIN,
+                {
+                    "id": claim.id,
+                    "conversation_id": claim.conversation_id,
+                    "owner": self._owner,
+                    "lease": self._lease,
+                    "user_message_id": new_id(),
+                    "message_id": message_id,
+                    "content": content,
+                    "sampling": json.dumps(dataclasses.asdict(sampling)),
+                    "input_tokens": input_tokens,
+                    "prompt_from": prompt_from,
+                },
+            )
+        return None if row is None else to_generation(row)
+
+    async def abandon(self, generation_id: uuid.UUID, *, hold_may_arrive: bool) -> bool:
+        """Give a claim up and let the outbox release its hold, if it got one. False when it was no claim any more."""
+        delay = _HOLD_MAY_ARRIVE if hold_may_arrive else dt.timedelta()
+        return await self._row(_ABANDON_ONE, {"id": generation_id, "delay": delay}) is not None
+
+    async def forget(self, generation_id: uuid.UUID) -> None:
+        """Give a claim up that has no hold."""
+        await self._do(sa.delete(generations).where(_g.id == generation_id, _g.state == State.ADMITTING))
+
+    async def abandon_stale(self) -> int:
+        """Give up the claims whose admission was interrupted. Returns how many."""
+        return len(await self._rows(_ABANDON_STALE, {"delay": dt.timedelta()}))
+
+    async def admission(self, generation_id: uuid.UUID) -> tuple[bytes, bool] | None:
+        """Return a request's fingerprint and whether it was admitted; None when its claim was given up."""
+        row = await self._row(sa.select(_g.fingerprint, _g.state).where(_g.id == generation_id))
+        return None if row is None else (row.fingerprint, row.state != State.ADMITTING)
