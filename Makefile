@@ -61,7 +61,7 @@ bench: setup-dev ## Benchmarks against peers; prints ratios
 models: setup ## Build the small local models, even when they are there
 	@exec $(VENV)/python -m parley_dev models --force
 
-token: setup ## Print an operator's token for the internal port (of a running mesh)
+token: ## Print an operator's token for the internal port (of a running mesh)
 	@exec $(VENV)/python -m parley_dev token
 
 UV_COMPILE = $(VENV)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate

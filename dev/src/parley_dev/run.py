@@ -67,9 +67,9 @@ Try, in another terminal:
   curl -N {edge}/v1/chat/completions -H "authorization: Bearer $TOKEN" -H 'content-type: application/json' \\
     -d '{{"model":"default","stream":true,"messages":[{{"role":"user","content":"Hello!"}}]}}'
 
-  # 3. any RPC, as an operator
+  # 3. any RPC, as an operator: are the books right?
   {python.removesuffix("/python")}/buf curl --protocol grpc --http2-prior-knowledge -H "authorization: Bearer $(make -s token)" \\
-    http://{internal}/parley.registry.v1.ModelService/ListModels
+    http://{internal}/parley.billing.v1.AuditService/AuditLedger
 
 Ctrl-C stops everything.
 """

@@ -6,7 +6,6 @@ import uuid
 
 import grpc
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool
 from google.rpc import error_details_pb2, status_pb2
 from parley.chat.v1 import conversation_service_pb2, message_service_pb2
 from parley.chat.v1.conversation_service_pb2_grpc import ConversationServiceStub
@@ -14,10 +13,10 @@ from parley.chat.v1.message_service_pb2_grpc import MessageServiceStub
 from parley.common.v1 import access_pb2
 from parley.inference.llm.v1 import generation_pb2, llm_service_pb2
 from parley.inference.llm.v1.llm_service_pb2_grpc import LlmServiceStub
-from parley_kit import context
+from parley_kit import context, descriptors, interceptors
 from parley_kit.db import DatabaseUnreachable
+from parley_kit.descriptors import access_of
 from parley_kit.errors import InvalidArgument, NotFound, RateLimited
-from parley_kit.interceptors import access_of
 from prometheus_client import REGISTRY
 
 METHOD = "/parley.chat.v1.ConversationService/GetConversation"
@@ -104,13 +103,22 @@ async def test_internal_rpcs_are_for_services_and_operators(served, behaviour, t
     assert behaviour.calls == 2
 
 
-def test_a_method_that_states_no_access_is_refused_for_everyone():
-    file = descriptor_pb2.FileDescriptorProto(name="silent.proto", package="silent", syntax="proto3")
-    file.message_type.add(name="Nothing")
-    method = file.service.add(name="SilentService").method.add(name="Ask")
-    method.input_type = method.output_type = ".silent.Nothing"
-    descriptor_pool.Default().Add(file)
-    assert access_of("/silent.SilentService/Ask") == access_pb2.ACCESS_UNSPECIFIED
+async def test_a_method_that_states_no_access_is_refused_for_everyone(served, behaviour, tokens, some_id, monkeypatch):
+    assert access_of("/parley.chat.v1.NewService/New") == access_pb2.ACCESS_UNSPECIFIED
+    monkeypatch.setattr(interceptors, "access_of", lambda _: access_pb2.ACCESS_UNSPECIFIED)
+    for token in (tokens.user(), tokens.service("chat"), tokens.admin()):
+        assert (await get(served, token, some_id)).code() is grpc.StatusCode.PERMISSION_DENIED
+    assert behaviour.calls == 0
+
+
+def test_every_method_of_the_mesh_states_who_may_call_it():
+    assert descriptors._accesses()
+    silent = [
+        method
+        for method, access in descriptors._accesses().items()
+        if method.startswith("/parley.") and access == access_pb2.ACCESS_UNSPECIFIED
+    ]
+    assert silent == []
 
 
 async def test_a_bad_field_is_named_as_json_names_it(served, behaviour, tokens):

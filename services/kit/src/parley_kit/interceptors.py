@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import time
 import uuid
@@ -12,7 +11,6 @@ from typing import Any
 import grpc
 import protovalidate
 import structlog
-from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
 from parley.common.v1 import access_pb2
 from prometheus_client import Counter, Histogram
@@ -20,6 +18,7 @@ from prometheus_client import Counter, Histogram
 from parley_kit import context as request_context
 from parley_kit.context import ROLE_ADMIN, ROLE_SERVICE, Principal, RequestContext
 from parley_kit.db import is_unavailable
+from parley_kit.descriptors import access_of
 from parley_kit.errors import (
     FieldError,
     InternalError,
@@ -155,14 +154,6 @@ def as_parley_error(error: Exception) -> ParleyError:
         log.warning("database unavailable", error=type(error).__name__)
         return Unavailable("The database does not answer; try again in a moment.", retry_after=1)
     return InternalError()
-
-
-@functools.cache
-def access_of(method: str) -> access_pb2.Access.ValueType:
-    """Return who may call `/package.Service/Method`, as its proto says."""
-    name = method.removeprefix("/").replace("/", ".")
-    descriptor = descriptor_pool.Default().FindMethodByName(name)
-    return descriptor.GetOptions().Extensions[access_pb2.access]
 
 
 def _check(access: access_pb2.Access.ValueType, principal: Principal) -> None:

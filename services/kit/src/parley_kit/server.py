@@ -8,12 +8,10 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
 import grpc
 import structlog
-from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection_pb2_grpc
@@ -21,7 +19,7 @@ from grpc_reflection.v1alpha._async import ReflectionServicer
 from prometheus_client import start_http_server
 from pydantic import ValidationError
 
-from parley_kit import telemetry
+from parley_kit import descriptors, telemetry
 from parley_kit.clients import MAX_MESSAGE_BYTES
 from parley_kit.identity import TokenVerifier
 from parley_kit.interceptors import CallInterceptor
@@ -96,8 +94,8 @@ def build_server(servicers: Servicers, verifier: TokenVerifier, max_concurrent_r
     )
     for servicer, add in servicers:
         add(servicer, server)
-    names, pool = _descriptors()
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(ReflectionServicer(names, pool), server)
+    reflection = ReflectionServicer(descriptors.service_names(), descriptors.pool())
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection, server)
     return server
 
 
@@ -197,17 +195,3 @@ def _serve_metrics(listen: str) -> Any:
     host, _, port = listen.rpartition(":")
     server, _thread = start_http_server(int(port), host)
     return server
-
-
-def _descriptors() -> tuple[list[str], descriptor_pool.DescriptorPool]:
-    """Return every service of the mesh with its descriptors: whichever process is asked can explain all of them."""
-    files = descriptor_pb2.FileDescriptorSet.FromString(
-        resources.files("parley").joinpath("descriptors.binpb").read_bytes()
-    )
-    pool = descriptor_pool.DescriptorPool()
-    names = []
-    for file in files.file:
-        pool.AddSerializedFile(file.SerializeToString())
-        if file.package.startswith("parley."):
-            names += [f"{file.package}.{service.name}" for service in file.service]
-    return names, pool
