@@ -46,7 +46,7 @@ LONG = "x" * 32769
         ("POST", "/v1/image-jobs", {"prompt": "p", "model": "parley-tiny-chat"}, 404, "MODEL_NOT_FOUND", None),
         ("GET", "/v1/image-jobs/5", None, 400, "INVALID_ARGUMENT", "id"),
         ("GET", "/v1/credits/entries?pageSize=-1", None, 400, "INVALID_ARGUMENT", "pageSize"),
-        ("GET", "/v1/no-such-thing", None, 404, "NOT_FOUND", None),
+        ("GET", "/v1/no-such-thing", None, 404, "UNIMPLEMENTED", None),
     ],
 )  # fmt: skip
 async def test_bad_input_is_named_and_costs_nothing(me, method, path, body, status, code, param):

