@@ -23,7 +23,8 @@ def write_configuration(mesh: Mesh) -> Path:
     for service in SERVICES:
         host, _, port = mesh.address(service.name).rpartition(":")
         values |= {f"{service.schema.upper()}_HOST": host, f"{service.schema.upper()}_PORT": port}
-    collector = urlsplit(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""))
+    environment = os.environ | dict(mesh.extra_env)
+    collector = urlsplit(environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""))
     if collector.hostname:
         values |= {"OTLP_HOST": collector.hostname, "OTLP_PORT": str(collector.port or 4317)}
     file = mesh.run / "envoy.yaml"

@@ -73,7 +73,7 @@ class CachedRegistry:
         answer = await self._registry.resolve(name)
         now = time.monotonic()
         self._answers = {key: kept for key, kept in self._answers.items() if now - kept[0] < self._stale}
-        self._answers[name] = (now, answer)
+        self._answers[name] = self._answers[answer.id] = (now, answer)
         return answer
 
 
