@@ -24,8 +24,11 @@ async def kill(mesh, name):
 
 
 async def until_healthy(edge):
+    """Wait until Envoy, which asks the services every two seconds, has seen all of them healthy for longer than that."""
     async with asyncio.timeout(60):
-        while (await status(edge)) != 200:
+        good = 0
+        while good < 25:
+            good = good + 1 if (await status(edge)) == 200 else 0
             await asyncio.sleep(0.1)
 
 

@@ -1,44 +1,45 @@
+"""Fixtures: a real database, and the real engine with the small model that `make models` builds."""
+
+import subprocess
+import sys
 from pathlib import Path
 
-import parley_kit
-
-parley_kit.__path__.append("/tmp/img/shim")
 import pytest
 import pytest_asyncio
-import sqlalchemy as sa
+from parley_inference_image import diffusers_engine
 from parley_inference_image.engine import Engine
-from parley_inference_image.models import metadata
+from parley_inference_image.models import SCHEMA
 from parley_kit.db import create_engine
+from parley_kit.testing import database as fresh_database
 
 from .fakes import FakeBilling
 from .world import World
 
+BUILD = Path(__file__).parents[3] / "models" / "build.py"
+
 
 @pytest_asyncio.fixture(scope="session")
 async def database():
-    e = create_engine("postgresql://postgres@127.0.0.1:9397/postgres")
-    async with e.begin() as c:
-        await c.execute(sa.text("drop schema if exists inference_image cascade"))
-        await c.execute(sa.text("create schema inference_image"))
-        await c.run_sync(metadata.create_all)
-    yield e
-    await e.dispose()
+    async with fresh_database("parley_inference_image", SCHEMA) as made:
+        engine = create_engine(made.app_url)
+        yield engine
+        await engine.dispose()
 
 
 @pytest.fixture(scope="session")
-def tiny_model() -> Path:
-    return Path("/tmp/img/m")
+def tiny_model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    subprocess.run([sys.executable, BUILD, "--out", folder], check=True, capture_output=True)
+    return folder / "parley-tiny-image"
 
 
 @pytest.fixture(scope="session")
-def engine() -> Engine:
-    from parley_inference_image import diffusers_engine
-
-    return diffusers_engine.load("/tmp/img/m", revision="main", device="cpu")
+def engine(tiny_model) -> Engine:
+    return diffusers_engine.load(str(tiny_model), revision="main", device="cpu")
 
 
 @pytest_asyncio.fixture
 async def world(database, tmp_path):
-    w = World(database, tmp_path / "objects", FakeBilling())
-    yield w
-    await w.clear()
+    made = World(database, tmp_path / "objects", FakeBilling())
+    yield made
+    await made.clear()

@@ -54,7 +54,7 @@ class Caller:
 async def callers(world: World) -> AsyncGenerator[tuple[Caller, Caller]]:
     tokens = TestTokens()
     servicers = [(ImageJobServicer(world.jobs), add_ImageJobServiceServicer_to_server)]
-    async with serve_in_process(servicers, tokens) as channel:
+    async with serve_in_process(servicers, tokens) as (channel, _):
         yield Caller(channel, tokens.user(uuid.uuid4())), Caller(channel, tokens.user(uuid.uuid4()))
 
 

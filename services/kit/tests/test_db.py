@@ -42,6 +42,24 @@ async def test_a_killed_connection_is_unavailable_and_the_next_one_works():
         await admin.dispose()
 
 
+async def test_connections_that_were_closed_while_nobody_used_them_are_replaced():
+    async with database("parley_auth", "auth") as made:
+        engine, admin = create_engine(made.app_url, pool_size=5), create_engine(made.admin_url)
+        connections = [await engine.connect() for _ in range(5)]
+        for connection in connections:
+            await connection.execute(sa.text("SELECT 1"))
+            await connection.close()
+        async with admin.begin() as other:
+            await other.execute(
+                sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'auth_app'")
+            )
+        for _ in range(5):
+            async with engine.connect() as connection:
+                assert (await connection.execute(sa.text("SELECT 1"))).scalar_one() == 1
+        await engine.dispose()
+        await admin.dispose()
+
+
 async def test_a_wrong_statement_is_not_unavailable_and_its_parameters_are_hidden():
     async with database("parley_auth", "auth") as made:
         engine = create_engine(made.app_url)

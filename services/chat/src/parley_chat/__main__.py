@@ -72,21 +72,24 @@ def build() -> Service:
     answers = Answers(repository, manager, following)
     completions = Completions(sender, manager, following)
     sweep = Sweep(repository, manager, settlements)
-    sweeping = Periodic("sweeping", sweep, every_seconds=settings.sweep_seconds)
-    forgetting = Periodic("forgetting", sweep.forget, every_seconds=_FORGET_EVERY_SECONDS)
+    periodic = (
+        Periodic("taking over", sweep.take_over, every_seconds=settings.sweep_seconds),
+        Periodic("settling", sweep.settle, every_seconds=settings.sweep_seconds),
+        Periodic("forgetting", sweep.forget, every_seconds=_FORGET_EVERY_SECONDS),
+    )
     background: list[asyncio.Task[None]] = []
 
     async def start() -> None:
         background.extend(asyncio.create_task(run()) for run in (manager.checkpoint_forever, following.run))
-        await sweeping.start()
-        await forgetting.start()
+        for work in periodic:
+            await work.start()
 
     async def drain() -> None:
         await manager.shutdown(settings.shutdown_grace_seconds)
 
     async def stop() -> None:
-        await sweeping.stop()
-        await forgetting.stop()
+        for work in periodic:
+            await work.stop()
         for task in background:
             task.cancel()
         await llm.close()

@@ -169,13 +169,19 @@ class GenerationManager:
         for generation in taken:
             _log.warning("generation taken over", generation_id=str(generation.id))
             metrics.TAKEOVERS.inc()
-            if generation.cancel_requested or generation.conversation_id is None:
-                # At the OpenAI edge the client's connection died with the process, and no prompt was stored.
-                run = self._run(generation, (), None)
-                self._admit(run, _verdict(run.cancelled() if generation.cancel_requested else run.failed()))
-            else:
-                self.start(generation, await self._repository.prompt(generation))
+            try:
+                await self._resume(generation)
+            except Exception:  # noqa: BLE001 - its lease lapses again, and the others are not kept waiting
+                _log.exception("take-over failed", generation_id=str(generation.id))
         return len(taken)
+
+    async def _resume(self, generation: Generation) -> None:
+        if generation.cancel_requested or generation.conversation_id is None:
+            # At the OpenAI edge the client's connection died with the process, and no prompt was stored.
+            run = self._run(generation, (), None)
+            self._admit(run, _verdict(run.cancelled() if generation.cancel_requested else run.failed()))
+        else:
+            self.start(generation, await self._repository.prompt(generation))
 
     # ---- the life of one
 

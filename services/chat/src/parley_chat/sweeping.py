@@ -1,4 +1,4 @@
-"""What every replica does now and then: take over lapsed generations, give up stale claims, tell billing what is due."""
+"""What every replica does now and then; safe in any number of them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ _FORGET_AFTER = dt.timedelta(days=30)
 
 
 class Sweep:
-    """One turn; safe in any number of replicas."""
+    """One method per kind of work, so that a failing one does not hold up the others."""
 
     def __init__(self, repository: Repository, manager: GenerationManager, settlements: Settlements) -> None:
         self._repository = repository
         self._manager = manager
         self._settlements = settlements
 
-    async def __call__(self) -> None:
-        """Do it."""
-        await self._manager.take_over()
+    async def take_over(self) -> None:
+        """Continue generations whose replica died, and give up claims whose admission was interrupted."""
         await self._repository.abandon_stale()
+        await self._manager.take_over()
+
+    async def settle(self) -> None:
+        """Tell billing what is due."""
         await self._settlements.drain()
         metrics.OUTBOX_DEPTH.set(await self._repository.outstanding())
 

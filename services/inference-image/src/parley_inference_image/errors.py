@@ -43,13 +43,13 @@ class TooManyJobs(ParleyError):
         )
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the drawing was told to stop
+class Stopped(Exception):
     """The drawing was told to stop between two steps."""
 
 
-class EngineStuck(Exception):  # noqa: N818 - reads as what it says
+class EngineStuck(Exception):
     """A stopped drawing does not come back from its step; only a new process can draw again."""
 
 
-class UnusableModel(Exception):  # noqa: N818 - reads as what it says
+class UnusableModel(Exception):
     """The configured model cannot be used; the text says why, for the operator."""

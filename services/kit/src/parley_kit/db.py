@@ -65,10 +65,18 @@ def create_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
         pool_timeout=_CONNECT_SECONDS,
         hide_parameters=True,  # they are what users wrote
     )
+    sa.event.listen(engine.sync_engine, "checkout", _refuse_closed)
     if telemetry.traces_are_exported():
         # The check is skipped because the instrumentation declares itself for older versions only; it works.
         SQLAlchemyInstrumentor().instrument(engine=engine.sync_engine, skip_dep_check=True)
     return engine
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    # A server that was restarted has closed every pooled connection, and asyncpg knows without asking. The pool makes a
+    # new one, so that nobody is told of a database that is back. (Asking, `pool_pre_ping`, would cost a round trip.)
+    if connection.driver_connection.is_closed():
+        raise sa.exc.DisconnectionError
 
 
 def is_unavailable(error: BaseException) -> bool:

@@ -157,7 +157,7 @@ class ConversationRepository(Base):
         """Return the prompt of a stored generation."""
         content = sa.func.coalesce(_g.text, _m.content)
         statement = (
-            sa.select(_m.role, content)
+            sa.select(_m.role, content.label("content"))
             .select_from(messages.outerjoin(generations, _g.id == _m.generation_id))
             .where(
                 _m.conversation_id == generation.conversation_id,
