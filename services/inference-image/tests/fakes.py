@@ -85,7 +85,6 @@ class FakeBilling:
 class FakeRegistry:
     """One picture model with an alias."""
 
-    leases: dict[tuple[str, str], str] = field(default_factory=dict)
     down: bool = False
 
     async def resolve(self, name: str) -> ResolvedModel:
@@ -94,14 +93,6 @@ class FakeRegistry:
         if name not in ("", MODEL, "default"):
             raise ParleyError("No such model.", reason=ErrorReason.ERROR_REASON_MODEL_NOT_FOUND)
         return ResolvedModel(MODEL, 1)
-
-    async def renew(self, model: str, replica_id: str, address: str, ttl: dt.timedelta) -> None:
-        if self.down:
-            raise Unavailable("The registry is away.")
-        self.leases[model, replica_id] = address
-
-    async def release(self, model: str, replica_id: str) -> None:
-        self.leases.pop((model, replica_id), None)
 
 
 class SteppedEngine:

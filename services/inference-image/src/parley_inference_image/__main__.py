@@ -5,15 +5,17 @@ from __future__ import annotations
 import datetime as dt
 
 from parley.image.v1.image_job_service_pb2_grpc import add_ImageJobServiceServicer_to_server
+from parley.registry.v1 import lease_service_pb2, model_pb2
 from parley_kit.clients import open_channel
 from parley_kit.db import create_engine
 from parley_kit.identity import RemoteJwksVerifier, ServiceTokenSource
+from parley_kit.lease import RegistryLease
 from parley_kit.server import Service, main
 
+from parley_inference_image import metrics
 from parley_inference_image.clients import GrpcBilling, GrpcRegistry
 from parley_inference_image.engine import Engine
 from parley_inference_image.jobs import Jobs, Limits
-from parley_inference_image.lease import RegistryLease
 from parley_inference_image.pictures import Pictures
 from parley_inference_image.replica import Replica
 from parley_inference_image.repository import Repository
@@ -31,7 +33,8 @@ def build() -> Service:
     auth = open_channel(settings.auth_address, None)
     tokens = ServiceTokenSource(auth, "inference-image", settings.service_secret())
     billing = GrpcBilling(open_channel(settings.billing_address, tokens))
-    registry = GrpcRegistry(open_channel(settings.registry_address, tokens))
+    registry_channel = open_channel(settings.registry_address, tokens)
+    registry = GrpcRegistry(registry_channel)
     database = create_engine(settings.required_database_url(), pool_size=settings.database_pool_size)
     repository = Repository(database)
     watch = Watch(repository)
@@ -62,6 +65,7 @@ def build() -> Service:
         ),
         wake_worker=worker.wake,
     )
+    metrics.QUEUE_DEPTH.labels(settings.served_model).set(0)  # told before the first job, too
     service = Service(
         name="inference-image",
         settings=settings,
@@ -84,11 +88,13 @@ def build() -> Service:
         ),
         worker=worker,
         lease=RegistryLease(
-            registry,
-            model=settings.served_model,
-            replica=settings.replica,
-            address=settings.address,
-            ttl=dt.timedelta(seconds=settings.registry_lease_seconds),
+            registry_channel,
+            lease_service_pb2.RenewLeaseRequest(
+                model=settings.served_model,
+                endpoint=model_pb2.Endpoint(replica_id=settings.replica, address=settings.address),
+                ttl_seconds=settings.registry_lease_seconds,
+                task=model_pb2.Model.IMAGE,
+            ),
         ),
         set_ready=service.set_ready,
         fail=service.fail,

@@ -12,8 +12,6 @@ from parley.billing.v1 import credit_pb2, hold_pb2, hold_service_pb2, hold_servi
 from parley.registry.v1 import (
     catalog_service_pb2,
     catalog_service_pb2_grpc,
-    lease_service_pb2,
-    lease_service_pb2_grpc,
     model_pb2,
 )
 from parley_kit.errors import Unavailable
@@ -46,18 +44,10 @@ class Billing(Protocol):
 
 
 class Registry(Protocol):
-    """The catalogue and the leases of living replicas."""
+    """The catalogue."""
 
     async def resolve(self, name: str) -> ResolvedModel:
         """Return the picture model of a name or alias; the default one for an empty name."""
-        ...
-
-    async def renew(self, model: str, replica_id: str, address: str, ttl: dt.timedelta) -> None:
-        """Announce that this replica serves the model for another `ttl`."""
-        ...
-
-    async def release(self, model: str, replica_id: str) -> None:
-        """Take the announcement back."""
         ...
 
 
@@ -100,25 +90,9 @@ class GrpcRegistry:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._catalog = catalog_service_pb2_grpc.CatalogServiceStub(channel)
-        self._leases = lease_service_pb2_grpc.LeaseServiceStub(channel)
 
     async def resolve(self, name: str) -> ResolvedModel:
         """Return the picture model of a name, with its price."""
         request = catalog_service_pb2.ResolveModelRequest(name=name, task=model_pb2.Model.IMAGE)
         model = (await self._catalog.ResolveModel(request)).model
         return ResolvedModel(model.id, model.price.version)
-
-    async def renew(self, model: str, replica_id: str, address: str, ttl: dt.timedelta) -> None:
-        """Renew the lease."""
-        await self._leases.RenewLease(
-            lease_service_pb2.RenewLeaseRequest(
-                model=model,
-                endpoint=model_pb2.Endpoint(replica_id=replica_id, address=address),
-                ttl_seconds=int(ttl.total_seconds()),
-                task=model_pb2.Model.IMAGE,
-            )
-        )
-
-    async def release(self, model: str, replica_id: str) -> None:
-        """Give the lease back."""
-        await self._leases.ReleaseLease(lease_service_pb2.ReleaseLeaseRequest(model=model, replica_id=replica_id))

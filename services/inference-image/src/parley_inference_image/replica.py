@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 
 import structlog
+from parley_kit.lease import RegistryLease
 
 from parley_inference_image import metrics
 from parley_inference_image.engine import Engine
-from parley_inference_image.lease import RegistryLease
 from parley_inference_image.repository import Repository
 from parley_inference_image.upkeep import Upkeep
 from parley_inference_image.watch import Watch
@@ -47,7 +47,7 @@ class Replica:
         self._fail = fail
         self._tasks: list[asyncio.Task[None]] = []
         self._life: asyncio.Task[None] | None = None
-        self._renewing: asyncio.Task[None] | None = None
+        self._working = False
 
     async def start(self) -> None:
         """Start everything; returns at once."""
@@ -57,11 +57,9 @@ class Replica:
     async def stop(self) -> None:
         """Withdraw from the registry, give the running job back, stop."""
         self._worker.stop()
-        if self._renewing is not None:
-            self._renewing.cancel()
         await self._lease.release()
         if self._life is not None:
-            if self._renewing is not None:  # else it is still loading
+            if self._working:  # else it is still loading
                 await asyncio.wait([self._life], timeout=_STOP_SECONDS)
             self._life.cancel()
         for task in self._tasks:
@@ -71,8 +69,8 @@ class Replica:
         try:
             engine = await asyncio.to_thread(self._load_engine)
             await self._remember_size(engine)
-            self._set_ready(True)
-            self._renewing = asyncio.create_task(self._lease.keep())
+            self._working = True
+            await self._lease.keep(lambda: self._set_ready(True))
             await self._worker.run(engine)
         except Exception:  # noqa: BLE001 - whatever it is, the supervisor's next process is the remedy
             _log.exception("this replica cannot draw")

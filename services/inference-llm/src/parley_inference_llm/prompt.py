@@ -60,14 +60,16 @@ def fit(
     low, alone = len(droppable), 0
     while low > 0 and (alone := alone + count_text(messages[droppable[low - 1]].content)) <= room:
         low -= 1
-    high = len(droppable)
-    while low < high:
-        middle = (low + high) // 2
-        if tokens_after(middle) <= room:
-            high = middle
-        else:
-            low = middle + 1
-    tokens = tokens_after(high)
+    dropped, tokens = low, tokens_after(low)
+    if tokens > room and low < len(droppable):
+        low, dropped = low + 1, len(droppable)
+        while low < dropped:
+            middle = (low + dropped) // 2
+            if tokens_after(middle) <= room:
+                dropped = middle
+            else:
+                low = middle + 1
+        tokens = tokens_after(dropped)
     if tokens >= window:
         raise ContextWindowExceeded(tokens, window)
-    return Prompt(kept_after(high), tokens, min(budget, window - tokens))
+    return Prompt(kept_after(dropped), tokens, min(budget, window - tokens))

@@ -100,6 +100,8 @@ class VllmEngine:
 def start(settings: Settings) -> VllmEngine:
     """Load the model; takes seconds and must run before anything of gRPC. Raises UnusableModel."""
     began = time.perf_counter()
+    if settings.model.startswith((".", "/", "~")) and not Path(settings.model).is_dir():
+        raise UnusableModel(f"{settings.model}: there is no such folder")
     _set_environment(settings)
     gc.disable()  # millions of new objects and no garbage: importing is faster, and forked children share the pages
     try:
@@ -160,8 +162,6 @@ def _revision(settings: Settings) -> dict[str, str]:
     source, revision = settings.model, settings.revision
     if Path(source).is_dir():
         return {}
-    if source.startswith((".", "/", "~")):
-        raise UnusableModel("there is no such folder")
     if _COMMIT.fullmatch(revision):
         return {"revision": revision, "tokenizer_revision": revision}
     from huggingface_hub import HfApi  # noqa: PLC0415 - local folders need none

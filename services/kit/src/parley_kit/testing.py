@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import functools
+import json
 import os
 import socket
 import threading
@@ -154,6 +155,11 @@ class TestTokens:
     def forged(self) -> str:
         """Return a token with a good shape that another key has signed."""
         return TestTokens().user()
+
+    def jwks(self) -> bytes:
+        """Return the public key as auth publishes it."""
+        key = self._key.as_dict(private=False) | {"kid": "test", "alg": ALGORITHM, "use": "sig"}
+        return json.dumps({"keys": [key]}).encode()
 
     def _issue(self, **claims: Any) -> str:
         now = int(time.time())
