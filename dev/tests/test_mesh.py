@@ -88,7 +88,7 @@ async def test_starts_in_order_heals_and_stops_in_order(home, stand_ins):
         for name in running.names:
             os.kill(running.pid(name), signal.SIGKILL)
         async with asyncio.timeout(30):
-            while any(running.restart_count(name) != 1 for name in running.names):  # noqa: ASYNC110 - other processes
+            while any(running.restart_count(name) != 1 for name in running.names):
                 await asyncio.sleep(0.02)
         await running.until_ready()
         assert all(running.pid(name) != pid for name, pid in before.items())

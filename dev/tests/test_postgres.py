@@ -63,7 +63,7 @@ async def test_data_survive_a_restart_and_a_kill_of_the_postmaster(server, home)
         await connection.execute("INSERT INTO kept VALUES (2)")
         os.kill(process.pid, signal.SIGKILL)
         async with asyncio.timeout(30):
-            while process.restarts == 0:  # noqa: ASYNC110 - another process, so no event
+            while process.restarts == 0:
                 await asyncio.sleep(0.01)
             await process.until_ready()
         connection = await asyncpg.connect(server.url)

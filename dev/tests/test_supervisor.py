@@ -49,7 +49,7 @@ async def server(mesh, home, said):
 
 async def until(condition):
     async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - other processes, so no event
+        while not condition():
             await asyncio.sleep(0.02)
 
 

@@ -54,7 +54,7 @@ def free_port():
 async def until(found, seconds=30):
     """Wait for what another process is about to do, such as writing a log; return the first true result."""
     async with asyncio.timeout(seconds):
-        while not (result := found()):  # noqa: ASYNC110 - another process sets no Event of ours
+        while not (result := found()):
             await asyncio.sleep(0.02)
     return result
 
@@ -62,7 +62,7 @@ async def until(found, seconds=30):
 async def until_status(client, path, status, seconds=30):
     """Wait until Envoy, which asks the services now and then, has noticed."""
     async with asyncio.timeout(seconds):
-        while (await client.get(path)).status_code != status:  # noqa: ASYNC110 - another process sets no Event of ours
+        while (await client.get(path)).status_code != status:
             await asyncio.sleep(0.05)
 
 

@@ -190,5 +190,5 @@ async def test_a_client_that_leaves_is_forgotten(world: World, callers: tuple[Ca
     assert (await anext(aiter(stream))).type == "queued"
     assert world.watch._topics
     stream.cancel()
-    while world.watch._topics:  # noqa: ASYNC110 - the server hears of it by itself
+    while world.watch._topics:
         await asyncio.sleep(0.01)

@@ -120,5 +120,5 @@ class World:
 
 async def until(check: Callable[[], Awaitable[bool]]) -> None:
     """Wait for something that must happen; pytest's timeout is the limit."""
-    while not await check():  # noqa: ASYNC110 - what is waited for is in the database
+    while not await check():
         await asyncio.sleep(0.01)

@@ -136,7 +136,9 @@ def _fields(error: ValidationError) -> list[FieldError]:
         path = _path(problem["loc"])
         known = problem["type"] == "extra_forbidden"
         found.setdefault(path, "is not supported here" if known else _lower(problem["msg"]))
-    return [FieldError(path, text) for path, text in found.items()]
+    # Of a union's complaints the one that got furthest is about what was meant.
+    deepest = [path for path in found if not any(other != path and other.startswith(path) for other in found)]
+    return [FieldError(path, found[path]) for path in deepest]
 
 
 def _path(location: tuple[int | str, ...]) -> str:

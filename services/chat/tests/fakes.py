@@ -1,0 +1,132 @@
+"""Neighbours of chat, hand-written: a billing that keeps a ledger, a registry, and engines that write numbered words."""
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from parley.common.v1.error_reason_pb2 import ErrorReason
+from parley_chat.clients import PreparedPrompt, ResolvedModel, Step
+from parley_chat.generation import Price, Usage
+from parley_kit.errors import FailedPrecondition, IdempotencyConflict, NotFound, ParleyError, Unavailable
+
+MODEL = "m"
+PRICE = Price(version=3, input_micros=1_000_000, output_micros=2_000_000)
+WINDOW, LIMIT = 1000, 500
+DEAD = [0] * 100_000  # an engine that dies at once, however often it is asked
+
+
+class FakeBilling:
+    """Holds with billing's own rules; `charges` is what was really taken."""
+
+    def __init__(self):
+        self.holds = {}
+        self.charges = {}
+        self.calls = []
+        self.down = False
+        self.poor = False
+        self.lose_answers = False
+
+    def _answer(self, call):
+        self.calls.append(call)
+        if self.down:
+            raise Unavailable("Billing is away.")
+
+    async def place(self, hold_id, user_id, model, price_version, maximum, ttl_seconds):
+        self._answer("place")
+        if self.poor:
+            raise ParleyError("too poor", reason=ErrorReason.ERROR_REASON_INSUFFICIENT_CREDITS)
+        self.holds.setdefault(hold_id, "PENDING")
+        if self.lose_answers:
+            raise Unavailable("The answer was lost.")
+
+    async def settle(self, hold_id, usage):
+        self._answer("settle")
+        state = self._state(hold_id)
+        if state == "RELEASED":
+            raise FailedPrecondition("released")
+        charge = PRICE.charge(usage)
+        if state == "SETTLED" and self.charges[hold_id] != charge:
+            raise IdempotencyConflict("quantity")
+        self.holds[hold_id], self.charges[hold_id] = "SETTLED", charge
+        if self.lose_answers:
+            raise Unavailable("The answer was lost.")
+        return charge
+
+    async def release(self, hold_id):
+        self._answer("release")
+        if self._state(hold_id) == "SETTLED":
+            raise FailedPrecondition("settled")
+        self.holds[hold_id] = "RELEASED"
+
+    def _state(self, hold_id):
+        if hold_id not in self.holds:
+            raise NotFound("hold")
+        return self.holds[hold_id]
+
+    @property
+    def pending(self):
+        return [hold for hold, state in self.holds.items() if state == "PENDING"]
+
+
+class FakeRegistry:
+    """One model with two replicas and an alias."""
+
+    def __init__(self):
+        self.endpoints = ("one:1", "two:2")
+
+    async def resolve(self, name):
+        if name not in {"", "default", MODEL, "alias"}:
+            raise ParleyError("There is no such model.", reason=ErrorReason.ERROR_REASON_MODEL_NOT_FOUND)
+        return ResolvedModel(MODEL, PRICE, WINDOW, LIMIT, self.endpoints)
+
+
+def words(count, start=0):
+    """What the engines write: `w0 w1 w2 …`, a word a token."""
+    return "".join(f"w{number} " for number in range(start, start + count))
+
+
+@dataclass
+class FakeLlm:
+    """Engines that write the next word after whatever was written, as fast as `gate` lets them."""
+
+    length: int = 10
+    """Words of an answer that the model would end by itself."""
+    die_after: list[int] = field(default_factory=list)
+    """One number an attempt: words after which it dies; when the list is empty, attempts live."""
+    gate: asyncio.Semaphore | None = None
+    """Each word takes one; None means no waiting."""
+    attempts: list[tuple[str, str]] = field(default_factory=list)
+    """(address, continuation) of each attempt."""
+    running: int = 0
+    prompts: list[list[tuple[str, str]]] = field(default_factory=list)
+
+    async def prepare(self, address, model, prompt, max_output_tokens):
+        tokens = sum(len(turn.content.split()) for turn in prompt)
+        dropped = tuple(range(max(0, len(prompt) - 5)))
+        return PreparedPrompt(tokens, dropped, min(max_output_tokens or LIMIT, LIMIT))
+
+    async def generate(self, address, generation_id, model, prompt, continuation, sampling):
+        self.attempts.append((address, continuation))
+        self.prompts.append([(turn.role, turn.content) for turn in prompt])
+        dies = self.die_after.pop(0) if self.die_after else None
+        done = len(continuation.split())
+        self.running += 1
+        try:
+            for number in range(done, self.length):
+                if dies is not None and number - done >= dies:
+                    raise Unavailable("The engine died.")
+                if self.gate is not None:
+                    await self.gate.acquire()
+                made = number - done + 1
+                last = number + 1 == self.length
+                reason = "stop" if last else "length" if made == sampling.max_output_tokens else ""
+                yield Step(f"w{number} ", Usage(7, made), reason)
+                if reason:
+                    return
+        finally:
+            self.running -= 1
+
+
+async def collect(stream):
+    async with aclosing(stream) as items:
+        return [item async for item in items]
