@@ -13,7 +13,7 @@ from parley_dev.config import ROOT
 _CHECKS = {
     "format": ["ruff", "format", "--check", "--quiet"],
     "lint": ["ruff", "check", "--quiet"],
-    "imports": ["lint-imports", "--no-timing"],
+    "imports": ["lint-imports", "--no-logo"],
     "protos": ["buf", "lint", "proto/gen/buf-image.binpb", "--config", "buf.yaml"],
     "envoy": ["envoy/verify"],
     "types": ["mypy"],
