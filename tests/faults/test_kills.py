@@ -24,10 +24,10 @@ async def kill(mesh, name):
 
 
 async def until_healthy(edge):
-    """Wait until Envoy, which asks the services every two seconds, has seen all of them healthy for longer than that."""
+    """Wait until Envoy, which asks the services every second, has seen all of them healthy for longer than that."""
     async with asyncio.timeout(60):
         good = 0
-        while good < 25:
+        while good < 13:
             good = good + 1 if (await status(edge)) == 200 else 0
             await asyncio.sleep(0.1)
 

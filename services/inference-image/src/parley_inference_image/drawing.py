@@ -7,13 +7,13 @@ import datetime as dt
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
 from enum import Enum, auto
 
 import structlog
 
 from parley_inference_image import metrics
 from parley_inference_image.engine import Engine
+from parley_inference_image.engine_thread import EngineThread
 from parley_inference_image.errors import Stopped
 from parley_inference_image.job import Job
 from parley_inference_image.repository import Repository
@@ -39,7 +39,6 @@ class Drawing:
     def __init__(self, job: Job, repository: Repository, watch: Watch, lease: dt.timedelta) -> None:
         self.steps_done = 0
         self.stopped: Stop | None = None
-        self.thread: asyncio.Future[bytes] | None = None
         self._job = job
         self._repository = repository
         self._watch = watch
@@ -53,10 +52,10 @@ class Drawing:
         self.stopped = self.stopped or why
         self._news.set()
 
-    async def run(self, engine: Engine, threads: Executor, store: Store, timeout: dt.timedelta) -> None:
+    async def run(self, engine: Engine, engine_thread: EngineThread, store: Store, timeout: dt.timedelta) -> None:
         """Draw and store the PNG; raise Stopped, or what the engine or the store raised."""
         deadline = self._loop.time() + timeout.total_seconds()
-        work = asyncio.ensure_future(self._draw_and_store(engine, threads, store))
+        work = asyncio.ensure_future(self._draw_and_store(engine, engine_thread, store))
         work.add_done_callback(lambda _: self._news.set())
         while not work.done() and self.stopped is None:
             await self._wait_for_news(min(self._lease.total_seconds() / 3, deadline - self._loop.time()))
@@ -72,11 +71,8 @@ class Drawing:
             raise Stopped
         await work
 
-    async def _draw_and_store(self, engine: Engine, threads: Executor, store: Store) -> None:
-        self.thread = self._loop.run_in_executor(threads, engine.draw, self._job.picture, self._on_step)
-        self.thread.add_done_callback(lambda late: late.exception())  # nobody else may be left to look at it
-        # Cancelling the work must not cancel the future of a thread that goes on: `thread` tells when it is free.
-        await store(self._job.id, await asyncio.shield(self.thread))
+    async def _draw_and_store(self, engine: Engine, engine_thread: EngineThread, store: Store) -> None:
+        await store(self._job.id, await engine_thread.run(engine.draw, self._job.picture, self._on_step))
 
     async def _wait_for_news(self, seconds: float) -> None:
         try:

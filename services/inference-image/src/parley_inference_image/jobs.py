@@ -26,7 +26,7 @@ from parley_kit.db import new_id
 from parley_kit.errors import IdempotencyConflict, InvalidArgument, NotFound, ParleyError, Unavailable
 
 from parley_inference_image.clients import Billing, Registry
-from parley_inference_image.errors import ModelUnavailable, PictureNotReady, TooManyJobs
+from parley_inference_image.errors import ModelUnavailable, PictureNotReady
 from parley_inference_image.events import Event, events
 from parley_inference_image.job import Ask, Job, NewJob, Picture, State
 from parley_inference_image.pictures import Pictures
@@ -77,8 +77,6 @@ class Jobs:
         fingerprint = _fingerprint(ask)
         if request_id and (known := await self._repository.get_by_request(user_id, request_id)):
             return await self._replay(known, fingerprint)
-        if await self._repository.unfinished_of_user(user_id) >= self._limits.max_jobs_per_user:
-            raise TooManyJobs(self._limits.max_jobs_per_user)
         model = await self._registry.resolve(ask.model)
         new = NewJob(
             id=new_id(),
@@ -89,7 +87,7 @@ class Jobs:
             model=model.id,
             price_version=model.price_version,
         )
-        pending = await self._repository.insert_pending(new)
+        pending = await self._repository.insert_pending(new, self._limits.max_jobs_per_user)
         if pending is None:  # the same request came twice at once; the other one was first
             return await self.create(user_id, ask, request_id)
         return await self._admit(pending, resumable=bool(request_id))

@@ -12,6 +12,7 @@ from parley_kit.lease import RegistryLease
 
 from parley_inference_image import metrics
 from parley_inference_image.engine import Engine
+from parley_inference_image.engine_thread import EngineThread
 from parley_inference_image.repository import Repository
 from parley_inference_image.upkeep import Upkeep
 from parley_inference_image.watch import Watch
@@ -22,13 +23,14 @@ _STOP_SECONDS = 5
 
 
 class Replica:
-    """Loads the engine in a thread while calls are already served, then works, until it is stopped."""
+    """Loads the engine while calls are already served, then works, until it is stopped."""
 
     def __init__(
         self,
         *,
         model: str,
         load: Callable[[], Engine],
+        engine_thread: EngineThread,
         repository: Repository,
         watch: Watch,
         upkeep: Upkeep,
@@ -39,6 +41,7 @@ class Replica:
     ) -> None:
         self._model = model
         self._load = load
+        self._engine_thread = engine_thread
         self._repository = repository
         self._background = (watch.run, upkeep.run)
         self._worker = worker
@@ -54,10 +57,13 @@ class Replica:
         self._tasks = [asyncio.create_task(run()) for run in self._background]
         self._life = asyncio.create_task(self._live())
 
-    async def stop(self) -> None:
-        """Withdraw from the registry, give the running job back, stop."""
+    async def drain(self) -> None:
+        """Give the running job back after its step and withdraw from the registry, while running calls go on."""
         self._worker.stop()
         await self._lease.release()
+
+    async def stop(self) -> None:
+        """Stop everything."""
         if self._life is not None:
             if self._working:  # else it is still loading
                 await asyncio.wait([self._life], timeout=_STOP_SECONDS)
@@ -67,7 +73,7 @@ class Replica:
 
     async def _live(self) -> None:
         try:
-            engine = await asyncio.to_thread(self._load_engine)
+            engine = await self._engine_thread.run(self._load_engine)
             await self._remember_size(engine)
             self._working = True
             await self._lease.keep(lambda: self._set_ready(True))

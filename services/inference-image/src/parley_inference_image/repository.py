@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from parley_inference_image.errors import TooManyJobs
 from parley_inference_image.job import ENDED, Job, NewJob, Settlement, State
 from parley_inference_image.models import image_jobs, model_sizes
 
@@ -119,14 +120,6 @@ class Repository:
         """Return those of the jobs that exist."""
         return await self._many(sa.select(*_JOB).where(_j.id.in_(ids)))
 
-    async def unfinished_of_user(self, user_id: uuid.UUID) -> int:
-        """Count the user's jobs that have not ended."""
-        statement = sa.select(sa.func.count()).where(
-            _j.user_id == user_id, _j.state.in_([State.PENDING_HOLD, State.QUEUED, State.RUNNING]), ~_DUE
-        )
-        async with self._engine.begin() as connection:
-            return int((await connection.execute(statement)).scalar_one())
-
     async def counts(self) -> tuple[dict[str, int], int]:
         """Return the queued jobs of each model, and the settlements that billing has not acknowledged."""
         queued = sa.select(_j.model, sa.func.count()).where(_j.state == State.QUEUED).group_by(_j.model)
@@ -137,8 +130,11 @@ class Repository:
 
     # ---- admission
 
-    async def insert_pending(self, new: NewJob) -> Job | None:
-        """Store a job that has no hold yet; None when its de-duplication key is taken."""
+    async def insert_pending(self, new: NewJob, most_unfinished: int) -> Job | None:
+        """Store a job that has no hold yet; None when its de-duplication key is taken.
+
+        Raises TooManyJobs when it would be more than the user's `most_unfinished` jobs.
+        """
         statement = (
             insert(image_jobs)
             .values(
@@ -154,7 +150,16 @@ class Repository:
             .on_conflict_do_nothing(index_elements=[_j.user_id, _j.request_id])
             .returning(*_JOB)
         )
-        return await self._one(statement)
+        unfinished = sa.select(sa.func.count()).where(
+            _j.user_id == new.user_id, _j.state.in_([State.PENDING_HOLD, State.QUEUED, State.RUNNING]), ~_DUE
+        )
+        one_by_one = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"jobs of {new.user_id}", 0)))
+        async with self._engine.begin() as connection:
+            await connection.execute(one_by_one)  # else requests at the same time would all be the last one allowed
+            row = (await connection.execute(statement)).one_or_none()
+            if row is not None and (await connection.execute(unfinished)).scalar_one() > most_unfinished:
+                raise TooManyJobs(most_unfinished)
+        return None if row is None else _job(row)
 
     async def enqueue(self, job_id: uuid.UUID, hold_expires_at: dt.datetime) -> Job | None:
         """Queue a job whose hold is placed; None when it is not waiting for its hold (any more)."""

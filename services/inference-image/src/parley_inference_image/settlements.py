@@ -72,7 +72,11 @@ class Settlements:
             _log.warning("settlement waits", job_id=str(job.id), reason=error.code, attempts=job.settle_attempts + 1)
             await self._repository.settle_later(job.id)
             return job
-        told = await self._repository.settled(job.id, charged) or await self._repository.get(job.id)
+        told = await self._repository.settled(job.id, charged)
+        if told is not None and told.ended_at is not None:  # true for one caller only, whoever ended the job
+            seconds = (told.ended_at - told.created_at).total_seconds()
+            metrics.JOB_SECONDS.labels(told.state.lower()).observe(seconds)
+        told = told or await self._repository.get(job.id)
         if told is None:  # a job that was never admitted is deleted with its release
             return dataclasses.replace(job, settlement=None)
         self._watch.publish(told)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import traceback
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import structlog
@@ -18,6 +18,7 @@ import structlog
 from parley_inference_image import metrics
 from parley_inference_image.drawing import Drawing, Stop
 from parley_inference_image.engine import Engine
+from parley_inference_image.engine_thread import EngineThread
 from parley_inference_image.errors import EngineStuck, Stopped
 from parley_inference_image.job import Job, State
 from parley_inference_image.pictures import Pictures
@@ -41,6 +42,7 @@ class Worker:
         settlements: Settlements,
         watch: Watch,
         pictures: Pictures,
+        engine_thread: EngineThread,
         *,
         model: str,
         replica: str,
@@ -57,11 +59,10 @@ class Worker:
         self._lease = lease
         self._job_timeout = job_timeout
         self._max_attempts = max_attempts
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="draw")
+        self._engine_thread = engine_thread
         self._work = asyncio.Event()
         self._stopping = False
         self._drawing: Drawing | None = None
-        self._thread: asyncio.Future[bytes] | None = None
 
     def wake(self) -> None:
         """Look at the queue now."""
@@ -83,7 +84,7 @@ class Worker:
         while not self._stopping:
             try:
                 if not took_back:
-                    await self._repository.recover(self._max_attempts, owner=self._replica)
+                    metrics.RECOVERED.inc(len(await self._repository.recover(self._max_attempts, owner=self._replica)))
                     took_back = True
                 await self._engine_free()
                 worked = await self.work_once(engine)
@@ -95,15 +96,13 @@ class Worker:
                 await self._idle(_AFTER_FAULT_SECONDS)
             if not worked:
                 await self._idle(_IDLE_SECONDS)
-        self._threads.shutdown(wait=False)
 
     async def _engine_free(self) -> None:
         """Wait for the step that a stopped drawing was in, before another job is taken for the same thread."""
         deadline = asyncio.get_running_loop().time() + self._job_timeout.total_seconds()
-        while self._thread is not None and not self._thread.done() and not self._stopping:
+        while not self._stopping and not await self._engine_thread.idle(_IDLE_SECONDS):
             if asyncio.get_running_loop().time() > deadline:
                 raise EngineStuck
-            await asyncio.wait([self._thread], timeout=_IDLE_SECONDS)
 
     async def _idle(self, seconds: float) -> None:
         try:
@@ -130,18 +129,18 @@ class Worker:
         try:
             ended = await self._attempt(engine, job, drawing)
         finally:
-            self._drawing, self._thread = None, drawing.thread
+            self._drawing = None
         if ended is not None:
             await self._conclude(ended)
         return True
 
     async def _attempt(self, engine: Engine, job: Job, drawing: Drawing) -> Job | None:
         try:
-            await drawing.run(engine, self._threads, self._pictures.put, self._job_timeout)
+            await drawing.run(engine, self._engine_thread, self._pictures.put, self._job_timeout)
         except Stopped:
             return await self._stopped(job, drawing)
         except Exception:  # noqa: BLE001 - whatever an engine raises ends the attempt, not the worker
-            _log.exception("drawing failed", job_id=str(job.id), attempt=job.attempts)
+            _log.error("drawing failed", job_id=str(job.id), attempt=job.attempts, exception=_trace(job))
             return await self._insist(lambda: self._repository.fail_attempt(job, _FAILED, self._max_attempts))
         return await self._insist(lambda: self._repository.succeed(job))
 
@@ -173,9 +172,16 @@ class Worker:
     async def _conclude(self, job: Job) -> None:
         job = await self._settlements.resolve(job)
         self._watch.publish(job)
-        if not job.ended or job.ended_at is None:
-            return
-        metrics.JOB_SECONDS.labels(job.state.lower()).observe((job.ended_at - job.created_at).total_seconds())
         if job.state is State.SUCCEEDED:
             metrics.PICTURES.labels(job.model).inc()
-        _log.info("image job ended", job_id=str(job.id), state=job.state, steps_done=job.steps_done)
+        if job.ended:
+            _log.info("image job ended", job_id=str(job.id), state=job.state, steps_done=job.steps_done)
+
+
+def _trace(job: Job) -> str:
+    """Return the running exception without what the user wrote, which libraries like to quote."""
+    trace = traceback.format_exc()
+    for text in (job.prompt, job.negative_prompt):
+        for quoted in (text, repr(text)[1:-1]):
+            trace = trace.replace(quoted, "(left out)") if quoted else trace
+    return trace

@@ -1,0 +1,79 @@
+{{/* Labels of one part: (list . "chat") */}}
+{{- define "parley.selector" -}}
+app.kubernetes.io/name: parley
+app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end }}
+{{- define "parley.labels" -}}
+{{ include "parley.selector" . }}
+app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ (index . 0).Release.Service }}
+{{- end }}
+
+{{/* What every container may do: nothing but run. */}}
+{{- define "parley.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+fsGroup: 10001
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+{{- define "parley.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* Settings of one service: (list . "chat" $service) */}}
+{{- define "parley.env" -}}
+{{- $root := index . 0 }}{{ $name := index . 1 }}{{ $service := index . 2 }}
+{{- $prefix := printf "PARLEY_%s_" ($name | upper | replace "-" "_") }}
+- {name: {{ $prefix }}LISTEN, value: "0.0.0.0:9100"}
+- {name: {{ $prefix }}METRICS_LISTEN, value: "0.0.0.0:9150"}
+- {name: {{ $prefix }}LOG_LEVEL, value: {{ $root.Values.logLevel }}}
+{{- range $other := list "auth" "registry" "billing" }}
+- {name: {{ $prefix }}{{ upper $other }}_ADDRESS, value: "dns:///{{ $root.Release.Name }}-{{ $other }}:9100"}
+{{- end }}
+{{- if eq $name "auth" }}
+- {name: {{ $prefix }}SIGNING_KEY_FILE, value: /secrets/signing-key/signing-key.pem}
+- {name: {{ $prefix }}SERVICE_SECRETS_DIR, value: /secrets/services}
+{{- else }}
+- {name: {{ $prefix }}SERVICE_SECRET_FILE, value: /secrets/services/{{ $name }}}
+{{- end }}
+{{- with $service.schema }}
+- name: {{ $prefix }}DATABASE_URL
+  valueFrom: {secretKeyRef: {name: {{ $root.Values.secrets.database }}, key: {{ . | replace "_" "-" }}-app}}
+{{- end }}
+{{- if hasPrefix "inference-" $name }}
+- {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+- {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+- {name: {{ $prefix }}ADVERTISE_ADDRESS, value: "$(POD_IP):9100"}
+- {name: {{ $prefix }}REPLICA_ID, value: "$(POD_NAME)"}
+- {name: HF_HOME, value: /tmp/huggingface}
+{{- end }}
+{{- with $root.Values.otlpEndpoint }}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
+{{- range $key, $value := $service.env }}
+- {name: {{ $prefix }}{{ $key }}, value: {{ $value | quote }}}
+{{- end }}
+{{- end }}
+
+{{/* envoy/envoy.yaml with its placeholders filled in: the same file that `make run` uses. */}}
+{{- define "parley.envoyConfig" -}}
+{{- $text := .Files.Get "files/envoy.yaml" }}
+{{- $otlp := dict "host" "127.0.0.1" "port" "4317" }}
+{{- $tracing := "# Tracing is off." }}
+{{- with .Values.otlpEndpoint }}
+{{- $parts := . | trimPrefix "http://" | splitList ":" }}
+{{- $otlp = dict "host" (index $parts 0) "port" (index $parts 1) }}
+{{- $tracing = $.Files.Get "files/tracing.yaml" | trim | indent 16 | trim }}
+{{- end }}
+{{- $text = $text | replace "${TRACING}" $tracing | replace "${OTLP_HOST}" $otlp.host | replace "${OTLP_PORT}" $otlp.port }}
+{{- $text = $text | replace "${BIND_ADDRESS}" "0.0.0.0" | replace "${EDGE_PORT}" "8080" | replace "${INTERNAL_PORT}" "9090" }}
+{{- $text = $text | replace "${ADMIN_PORT}" "9901" | replace "${DESCRIPTOR_SET}" "/etc/parley/parley.binpb" }}
+{{- range $name, $_ := .Values.services }}
+{{- $key := $name | upper | replace "-" "_" }}
+{{- $text = $text | replace (printf "${%s_HOST}" $key) (printf "%s-%s" $.Release.Name $name) | replace (printf "${%s_PORT}" $key) "9100" }}
+{{- end }}
+{{- $text | replace "$$" "$" }}
+{{- end }}
