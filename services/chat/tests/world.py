@@ -58,7 +58,7 @@ class Replica:
         )
         self.conversations = Conversations(self.repository, self.registry, self.manager)
         self.answers = Answers(self.repository, self.manager, self.following)
-        self.completions = Completions(self.sender, self.manager, self.following)
+        self.completions = Completions(self.sender, self.manager, heartbeat_seconds=15)
         self.sweep = Sweep(self.repository, self.manager, self.settlements)
         self.background = []
 

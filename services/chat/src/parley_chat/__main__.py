@@ -70,7 +70,7 @@ def build() -> Service:
     )
     conversations = Conversations(repository, registry, manager)
     answers = Answers(repository, manager, following)
-    completions = Completions(sender, manager, following)
+    completions = Completions(sender, manager, heartbeat_seconds=settings.heartbeat_seconds)
     sweep = Sweep(repository, manager, settlements)
     periodic = (
         Periodic("taking over", sweep.take_over, every_seconds=settings.sweep_seconds),

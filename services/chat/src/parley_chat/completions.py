@@ -5,79 +5,88 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 
+import structlog
 from parley_kit.context import current
-from parley_kit.errors import ParleyError, Unavailable
+from parley_kit.errors import InternalError, ParleyError, Unavailable
 
 from parley_chat import openai_answer
 from parley_chat.event_log import EventLog, Kind
-from parley_chat.following import Following
-from parley_chat.generation import Ending, State
+from parley_chat.generation import State
 from parley_chat.generation_manager import GenerationManager
 from parley_chat.openai_answer import DONE, Frame
 from parley_chat.openai_request import CompletionRequest
 from parley_chat.sending import Sender
 
+_log = structlog.get_logger()
 _HEARTBEAT = b": still here\n\n"  # a comment, which every reader of Server-Sent Events skips
 
 
 class Completions:
     """Starts answers and writes them in OpenAI's words."""
 
-    def __init__(self, sender: Sender, manager: GenerationManager, following: Following) -> None:
+    def __init__(self, sender: Sender, manager: GenerationManager, *, heartbeat_seconds: float) -> None:
         self._sender = sender
         self._manager = manager
-        self._following = following
+        self._heartbeat_seconds = heartbeat_seconds
 
-    async def start(self, user_id: uuid.UUID, asked: CompletionRequest) -> uuid.UUID:
-        """Admit a completion; return its generation."""
-        return await self._sender.complete(user_id, asked.to_ask())
-
-    async def whole(self, generation_id: uuid.UUID) -> bytes:
-        """Wait for the end; return the answer in one document. An answer that failed is an error."""
+    @asynccontextmanager
+    async def answer(self, user_id: uuid.UUID, asked: CompletionRequest) -> AsyncGenerator[EventLog]:
+        """Admit a completion and give its log; leaving before its end cancels it."""
+        log = await self._sender.complete(user_id, asked.to_ask())
         try:
-            log, ending = await self._end(generation_id)
+            yield log
         finally:
-            self._manager.cancel_here(generation_id)  # nothing, when it has ended
-        if ending.state is State.FAILED:
-            raise Unavailable(ending.error, retry_after=1)
-        return _frame(log).whole(log.text, ending.finish_reason, ending.usage)
+            self._manager.cancel_here(log.generation_id)  # nothing, when it has ended
 
-    async def chunks(self, generation_id: uuid.UUID, asked: CompletionRequest) -> AsyncGenerator[bytes]:
-        """Yield the answer as Server-Sent Events, the last one `[DONE]`."""
-        include_usage = asked.stream_options is not None and asked.stream_options.include_usage
-        frame: Frame | None = None
+    async def whole(self, log: EventLog) -> bytes:
+        """Wait for the end; return the answer in one document. An answer that failed is an error."""
+        async with aclosing(log.listen(0, self._heartbeat_seconds)) as events:
+            async for _ in events:
+                pass
+        if log.ending is None:
+            raise _lost()
+        if log.ending.state is State.FAILED:
+            raise Unavailable(log.ending.error, retry_after=1)
+        return _frame(log).whole(log.text, log.ending.finish_reason, log.ending.usage)
+
+    async def chunks(self, log: EventLog, *, include_usage: bool) -> AsyncGenerator[bytes]:
+        """Yield the answer as Server-Sent Events, the last one `[DONE]`. Whatever goes wrong is told in the stream."""
         try:
-            async with aclosing(self._following.events(generation_id)) as events:
-                async for event, log in events:
-                    frame = frame or _frame(log, include_usage=include_usage)
-                    match event.kind:
-                        case Kind.START:
-                            yield frame.first()
-                        case Kind.TEXT_DELTA:
-                            yield frame.delta(event.text)
-                        case Kind.HEARTBEAT:
-                            yield _HEARTBEAT
-                        case Kind.ERROR:
-                            yield openai_answer.error_event(Unavailable(event.text), current().request_id)
-                        case Kind.FINISH if log.ending is not None:
-                            yield frame.last(log.ending.finish_reason)
-                            if include_usage:
-                                yield frame.usage(log.ending.usage)
-            yield DONE
+            async with aclosing(self._told(log, _frame(log, include_usage=include_usage))) as chunks:
+                async for chunk in chunks:
+                    yield chunk
         except ParleyError as error:
             yield openai_answer.error_event(error, current().request_id)
-            yield DONE
-        finally:
-            self._manager.cancel_here(generation_id)
+        except Exception:  # noqa: BLE001 - a status would be lost on HTTP/1.1
+            _log.exception("stream broke", generation_id=str(log.generation_id))
+            yield openai_answer.error_event(InternalError(), current().request_id)
+        yield DONE
 
-    async def _end(self, generation_id: uuid.UUID) -> tuple[EventLog, Ending]:
-        async with aclosing(self._following.events(generation_id)) as events:
-            async for _, log in events:
-                if log.ending is not None:
-                    return log, log.ending
-        raise Unavailable("The answer was lost; try again.", retry_after=1)
+    async def _told(self, log: EventLog, frame: Frame) -> AsyncGenerator[bytes]:
+        async with aclosing(log.listen(0, self._heartbeat_seconds)) as events:
+            async for event in events:
+                match event.kind:
+                    case Kind.START:
+                        yield frame.first()
+                    case Kind.TEXT_DELTA:
+                        yield frame.delta(event.text)
+                    case Kind.HEARTBEAT:
+                        yield _HEARTBEAT
+                    case Kind.ERROR:
+                        raise Unavailable(event.text)  # and no finish reason, which would say that it is whole
+                    case Kind.FINISH if log.ending is not None:
+                        yield frame.last(log.ending.finish_reason)
+                        if frame.include_usage:
+                            yield frame.usage(log.ending.usage)
+        if log.ending is None:
+            raise _lost()
+
+
+def _lost() -> Unavailable:
+    # The generation went to another replica, which ends it: OpenAI's clients have no way to follow it there.
+    return Unavailable("The answer was interrupted; try again.", retry_after=1)
 
 
 def _frame(log: EventLog, *, include_usage: bool = False) -> Frame:

@@ -14,10 +14,11 @@ from parley_kit.errors import InvalidArgument
 
 from parley_chat.conversation import Conversation, Message
 from parley_chat.event_log import Event, EventLog, Kind
-from parley_chat.generation import Ending, Sampling, State
+from parley_chat.generation import Ending, FinishReason, Sampling, State
 from parley_chat.sending import Ask
 
 _TEXT_PART = "0"  # an answer has one text part
+_BROKEN_OFF = "The stream broke off on our side. Resume the generation for the rest."
 _ROLES = {"user": message_pb2.Message.USER, "assistant": message_pb2.Message.ASSISTANT}
 _STATES = {
     State.ADMITTING: message_pb2.Message.STREAMING,  # not reachable: a message is stored when it runs
@@ -118,6 +119,15 @@ def _finish(event: Event, log: EventLog) -> MessageStreamEvent:
         metadata.charged_micros = ending.charged_micros
     reason = ending.finish_reason if ending else None
     return MessageStreamEvent(type=event.kind, seq=event.seq, finish_reason=reason, message_metadata=metadata)
+
+
+def broken_off(log: EventLog) -> tuple[MessageStreamEvent, MessageStreamEvent]:
+    """Write the end of a stream that cannot go on, though the generation may: they have no numbers."""
+    metadata = MessageMetadata(generation_id=str(log.generation_id), model=log.model)
+    return (
+        MessageStreamEvent(type=Kind.ERROR, error_text=_BROKEN_OFF),
+        MessageStreamEvent(type=Kind.FINISH, finish_reason=FinishReason.ERROR, message_metadata=metadata),
+    )
 
 
 def conversation_page(conversation: Conversation) -> str:

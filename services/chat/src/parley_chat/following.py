@@ -8,9 +8,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import structlog
+from parley_kit.db import is_unavailable
 from parley_kit.errors import NotFound
 
-from parley_chat.event_log import Event, EventLog
+from parley_chat.event_log import HEARTBEAT, Event, EventLog
 from parley_chat.generation import Ending, FinishReason, State, Usage
 from parley_chat.generation_manager import GenerationManager
 from parley_chat.repository import Repository
@@ -43,12 +44,23 @@ class Following:
         self._somebody = asyncio.Event()
 
     async def events(self, generation_id: uuid.UUID, after: int = 0) -> AsyncGenerator[tuple[Event, EventLog]]:
-        """Yield the events after `after` with the log that they are from, until the generation has ended."""
+        """Yield the events after `after` with the log that they are from, until the generation has ended.
+
+        An absent database is an error at the start only; later, readers wait for it.
+        """
+        before: EventLog | None = None
         while True:
             mirror: _Mirror | None = None
             log = self._manager.log(generation_id)
             if log is None:
-                mirror = await self._mirror(generation_id)
+                try:
+                    mirror = await self._mirror(generation_id)
+                except Exception as error:
+                    if before is None or not is_unavailable(error):
+                        raise
+                    yield HEARTBEAT, before
+                    await asyncio.sleep(self._poll_seconds)
+                    continue
                 log = mirror.log
             try:
                 async with aclosing(log.listen(after, self._heartbeat_seconds)) as events:
@@ -59,6 +71,7 @@ class Following:
                 self._leave(generation_id, mirror)
             if not log.moved:
                 return
+            before = log
 
     async def ending(self, generation_id: uuid.UUID) -> Ending:
         """Wait for the end."""

@@ -11,7 +11,6 @@ import dataclasses
 import time
 import uuid
 from collections.abc import Coroutine, Sequence
-from enum import Enum
 from typing import Any
 
 import structlog
@@ -25,33 +24,11 @@ from parley_chat.event_log import EventLog
 from parley_chat.generation import Ending, Generation, Owed, Turn
 from parley_chat.generation_run import GenerationRun, RunPolicy
 from parley_chat.repository import Repository
+from parley_chat.running_entry import Entry, Stop
 from parley_chat.settlement import Settlements
 
 _log = structlog.get_logger()
 _TAKE_AT_ONCE = 20
-
-
-class _Stop(Enum):
-    CANCELLED = "somebody cancelled it"
-    LOST = "another process has it"
-    HANDED_OVER = "this process stops"
-
-
-class _Entry:
-    """A running generation. `stop` says why its writing was stopped, when it was."""
-
-    def __init__(self, run: GenerationRun, writing: asyncio.Task[Ending]) -> None:
-        self.run = run
-        self.writing = writing
-        self.stop: _Stop | None = None
-        self.ending = False
-        self.written_at = time.monotonic()
-        self.life: asyncio.Task[None] | None = None
-
-    def halt(self, stop: _Stop) -> None:
-        if self.stop is None and not self.ending:
-            self.stop = stop
-            self.writing.cancel()
 
 
 class GenerationManager:
@@ -77,7 +54,7 @@ class GenerationManager:
         self._checkpoint_seconds = checkpoint_seconds
         self._renew_after = lease_seconds / 4
         self._max_generations = max_generations
-        self._entries: dict[uuid.UUID, _Entry] = {}
+        self._entries: dict[uuid.UUID, Entry] = {}
         self._closing = False
 
     # ---- starting and looking up
@@ -105,7 +82,7 @@ class GenerationManager:
         """Stop a generation that runs here; False when it does not."""
         entry = self._entries.get(generation_id)
         if entry is not None:
-            entry.halt(_Stop.CANCELLED)
+            entry.halt(Stop.CANCELLED)
         return entry is not None
 
     async def cancel(self, generation_id: uuid.UUID) -> None:
@@ -120,9 +97,9 @@ class GenerationManager:
             await asyncio.wait(lives, timeout=grace)
         rest = list(self._entries.values())
         for entry in rest:
-            entry.halt(_Stop.HANDED_OVER)
+            entry.halt(Stop.HANDED_OVER)
         await asyncio.gather(*(entry.life for entry in rest if entry.life is not None), return_exceptions=True)
-        left = [entry.run for entry in rest if entry.stop is _Stop.HANDED_OVER]
+        left = [entry.run for entry in rest if entry.stop is Stop.HANDED_OVER]
         if left:
             await self._repository.checkpoint([run.checkpoint() for run in left])
             await self._repository.give_back([run.generation.id for run in left])
@@ -154,12 +131,12 @@ class GenerationManager:
         for entry, point in points:
             cancel = stored.get(point.id)
             if cancel is None:
-                entry.halt(_Stop.LOST)
+                entry.halt(Stop.LOST)
                 continue
             entry.run.saved(point)
             entry.written_at = now
             if cancel:
-                entry.halt(_Stop.CANCELLED)
+                entry.halt(Stop.CANCELLED)
 
     async def take_over(self) -> int:
         """Continue generations whose process died or stopped; return how many. Those that nobody waits for end here."""
@@ -197,19 +174,19 @@ class GenerationManager:
         )
 
     def _admit(self, run: GenerationRun, writing: Coroutine[Any, Any, Ending]) -> EventLog:
-        entry = _Entry(run, asyncio.create_task(writing))
+        entry = Entry(run, asyncio.create_task(writing))
         self._entries[run.generation.id] = entry
         metrics.RUNNING.set(len(self._entries))
         entry.life = asyncio.create_task(self._live(entry))
         return run.log
 
-    async def _live(self, entry: _Entry) -> None:
+    async def _live(self, entry: Entry) -> None:
         run = entry.run
         try:
             try:
                 ending = await entry.writing
             except asyncio.CancelledError:
-                if entry.stop is not _Stop.CANCELLED:
+                if entry.stop is not Stop.CANCELLED:
                     if entry.stop is None:
                         raise  # the process ends without a shutdown
                     return
@@ -224,7 +201,7 @@ class GenerationManager:
             metrics.RUNNING.set(len(self._entries))
             if run.log.ending is None:
                 run.log.move()
-            if entry.stop is _Stop.LOST:
+            if entry.stop is Stop.LOST:
                 metrics.LOST.inc()
 
     async def _end(self, run: GenerationRun, ending: Ending) -> None:

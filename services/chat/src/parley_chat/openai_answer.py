@@ -61,8 +61,8 @@ class Frame:
 
 
 def finish_reason(reason: FinishReason) -> str:
-    """Return OpenAI's word for an end; it has none for a cancelled answer."""
-    return _REASONS.get(reason, "stop")
+    """Return OpenAI's word for an end; it has none for a cancelled answer, which is at least not a whole one."""
+    return _REASONS.get(reason, "length")
 
 
 def error_event(error: ParleyError, request_id: str) -> bytes:

@@ -10,7 +10,8 @@ import json
 from typing import Annotated, Literal
 
 from parley_kit.errors import FieldError, InvalidArgument, ParleyError
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import PydanticCustomError
 
 from parley_chat.generation import Sampling, Turn
 from parley_chat.sending import CompletionAsk
@@ -18,7 +19,22 @@ from parley_chat.sending import CompletionAsk
 MOST_MESSAGES = 2000
 _MOST_CHARACTERS = 262_144  # of one message; the context window is the limit that is felt
 
-Text = Annotated[str, StringConstraints(max_length=_MOST_CHARACTERS)]
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise PydanticCustomError("nul", "must not contain the NUL character")  # Postgres cannot store it
+    return text
+
+
+def _off(value: bool) -> bool:
+    if value:
+        raise PydanticCustomError("unsupported", "is not supported here")
+    return value
+
+
+Text = Annotated[str, StringConstraints(max_length=_MOST_CHARACTERS), AfterValidator(_without_nul)]
+_Stop = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_without_nul)]
+_Off = Annotated[bool, AfterValidator(_off)]
 _Penalty = Annotated[float, Field(ge=-2, le=2)]
 _Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
 _ROLES = {"developer": "system"}  # OpenAI's newer word for it
@@ -64,7 +80,7 @@ class TextFormat(_Strict):
 class CompletionRequest(_Strict):
     """The body."""
 
-    model: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    model: Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_without_nul)]
     messages: Annotated[list[RequestMessage], Field(min_length=1, max_length=MOST_MESSAGES)]
     max_tokens: _Tokens | None = None
     max_completion_tokens: _Tokens | None = None
@@ -73,25 +89,24 @@ class CompletionRequest(_Strict):
     presence_penalty: _Penalty | None = None
     frequency_penalty: _Penalty | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    stop: (
-        Annotated[str, StringConstraints(min_length=1, max_length=200)]
-        | Annotated[
-            list[Annotated[str, StringConstraints(min_length=1, max_length=200)]], Field(min_length=1, max_length=4)
-        ]
-        | None
-    ) = None
+    stop: _Stop | Annotated[list[_Stop], Field(min_length=1, max_length=4)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Literal[1] | None = None
-    logprobs: Literal[False] | None = None
+    n: Annotated[int, Field(ge=1, le=1)] | None = None
+    logprobs: _Off | None = None
     response_format: TextFormat | None = None
     # They describe the caller and change no answer.
     user: str | None = None
     metadata: dict[str, str] | None = None
-    store: Literal[False] | None = None
+    store: _Off | None = None
     service_tier: Literal["auto", "default"] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+
+    @property
+    def tells_usage(self) -> bool:
+        """Whether a stream ends with the counts."""
+        return self.stream_options is not None and self.stream_options.include_usage
 
     def to_ask(self) -> CompletionAsk:
         """Return what is asked, in our words."""
@@ -133,7 +148,7 @@ def _fields(error: ValidationError) -> list[FieldError]:
     """Return what is wrong, once a place: unions complain once a member."""
     found: dict[str, str] = {}
     for problem in error.errors(include_input=False, include_url=False):
-        path = _path(problem["loc"])
+        path = _path(problem["loc"]) or "body"
         known = problem["type"] == "extra_forbidden"
         found.setdefault(path, "is not supported here" if known else _lower(problem["msg"]))
     # Of a union's complaints the one that got furthest is about what was meant.

@@ -29,6 +29,7 @@ from parley_kit.errors import IdempotencyConflict, NotFound, ParleyError, Unavai
 from parley_chat.clients import Billing, Llm, PreparedPrompt, Registry, ResolvedModel
 from parley_chat.conversation import fingerprint
 from parley_chat.errors import GenerationRunning, ModelUnavailable, OutputLimitExceeded
+from parley_chat.event_log import EventLog
 from parley_chat.generation import Claim, Sampling, Turn, Usage
 from parley_chat.generation_manager import GenerationManager
 from parley_chat.repository import Repository
@@ -102,8 +103,8 @@ class Sender:
         """
         return await asyncio.shield(asyncio.create_task(self._send(user_id, ask)))
 
-    async def complete(self, user_id: uuid.UUID, ask: CompletionAsk) -> uuid.UUID:
-        """Start the answer to a whole prompt; a caller that goes away meanwhile cancels it."""
+    async def complete(self, user_id: uuid.UUID, ask: CompletionAsk) -> EventLog:
+        """Start the answer to a whole prompt and return its log; a caller that goes away meanwhile cancels it."""
         admission = asyncio.create_task(self._complete(user_id, ask))
         try:
             return await asyncio.shield(admission)
@@ -111,9 +112,9 @@ class Sender:
             admission.add_done_callback(self._cancel_admitted)
             raise
 
-    def _cancel_admitted(self, admission: asyncio.Task[uuid.UUID]) -> None:
+    def _cancel_admitted(self, admission: asyncio.Task[EventLog]) -> None:
         if not admission.cancelled() and admission.exception() is None:
-            self._manager.cancel_here(admission.result())
+            self._manager.cancel_here(admission.result().generation_id)
 
     async def _send(self, user_id: uuid.UUID, ask: Ask) -> uuid.UUID:
         asked_at = time.monotonic()
@@ -155,12 +156,12 @@ class Sender:
             )
             if generation is None:
                 await self._repository.abandon(claim.id, hold_may_arrive=False)
-                raise NotFound("conversation")
+                continue  # the conversation was deleted, or the admission took so long that its claim lapsed
             self._manager.start(generation, _kept(turns, prepared), asked_at=asked_at)
             return generation.id
         raise GenerationRunning
 
-    async def _complete(self, user_id: uuid.UUID, ask: CompletionAsk) -> uuid.UUID:
+    async def _complete(self, user_id: uuid.UUID, ask: CompletionAsk) -> EventLog:
         asked_at = time.monotonic()
         self._manager.check_room()
         model = await self._resolve(ask.model, ask.sampling, ask.limit_field)
@@ -172,9 +173,9 @@ class Sender:
         sampling = dataclasses.replace(ask.sampling, max_output_tokens=prepared.max_output_tokens)
         generation = await self._repository.begin(claim, sampling, input_tokens=prepared.prompt_tokens)
         if generation is None:
+            await self._repository.abandon(claim.id, hold_may_arrive=False)
             raise Unavailable("The answer took too long to be admitted; try again.", retry_after=1)
-        self._manager.start(generation, _kept(ask.turns, prepared), asked_at=asked_at)
-        return generation.id
+        return self._manager.start(generation, _kept(ask.turns, prepared), asked_at=asked_at)
 
     async def _replay(self, generation_id: uuid.UUID, mark: bytes) -> bool:
         """Wait until a generation of the same key is admitted; False when its admission failed."""
@@ -218,9 +219,10 @@ class Sender:
                 except ParleyError as error:
                     if error.reason not in _ANOTHER_ENDPOINT_MAY:
                         raise
-            if not model.endpoints or time.monotonic() > give_up_at:
+            left = give_up_at - time.monotonic()
+            if left <= 0:
                 raise ModelUnavailable(model.id)
-            await asyncio.sleep(wait)
+            await asyncio.sleep(min(wait, left))
             wait *= 2
             model = await self._registry.resolve(model.id)
 

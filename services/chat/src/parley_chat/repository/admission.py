@@ -41,14 +41,19 @@ WITH conversation AS (
 SELECT * FROM generation
 """)
 
-_ABANDON = """
-WITH gone AS (DELETE FROM chat.generations WHERE state = 'ADMITTING' AND {which} RETURNING id)
+# A claim that lapsed was swept, and its release may have come before its hold: whoever placed that asks again.
+_ABANDON = sa.text("""
+WITH gone AS (DELETE FROM chat.generations WHERE id = :id AND state = 'ADMITTING')
 INSERT INTO chat.settlements (generation_id, kind, next_attempt_at)
-SELECT id, 'release', now() + CAST(:delay AS interval) FROM gone
+SELECT :id, 'release', now() + CAST(:delay AS interval)
+WHERE NOT EXISTS (SELECT FROM chat.generations WHERE id = :id AND state <> 'ADMITTING')
+ON CONFLICT (generation_id) DO UPDATE SET next_attempt_at = EXCLUDED.next_attempt_at
+""")
+_ABANDON_STALE = sa.text("""
+WITH gone AS (DELETE FROM chat.generations WHERE state = 'ADMITTING' AND lease_expires_at < now() RETURNING id)
+INSERT INTO chat.settlements (generation_id, kind, next_attempt_at) SELECT id, 'release', now() FROM gone
 ON CONFLICT DO NOTHING RETURNING generation_id
-"""
-_ABANDON_ONE = sa.text(_ABANDON.format(which="id = :id"))
-_ABANDON_STALE = sa.text(_ABANDON.format(which="lease_expires_at < now()"))
+""")
 
 
 class AdmissionRepository(Base):
@@ -130,10 +135,10 @@ class AdmissionRepository(Base):
             )
         return None if row is None else to_generation(row)
 
-    async def abandon(self, generation_id: uuid.UUID, *, hold_may_arrive: bool) -> bool:
-        """Give a claim up and let the outbox release its hold, if it got one. False when it was no claim any more."""
+    async def abandon(self, generation_id: uuid.UUID, *, hold_may_arrive: bool) -> None:
+        """Give a claim up, if it is still there, and let the outbox release its hold, if it got one."""
         delay = _HOLD_MAY_ARRIVE if hold_may_arrive else dt.timedelta()
-        return await self._row(_ABANDON_ONE, {"id": generation_id, "delay": delay}) is not None
+        await self._do(_ABANDON, {"id": generation_id, "delay": delay})
 
     async def forget(self, generation_id: uuid.UUID) -> None:
         """Give a claim up that has no hold."""
@@ -141,7 +146,7 @@ class AdmissionRepository(Base):
 
     async def abandon_stale(self) -> int:
         """Give up the claims whose admission was interrupted. Returns how many."""
-        return len(await self._rows(_ABANDON_STALE, {"delay": dt.timedelta()}))
+        return len(await self._rows(_ABANDON_STALE))
 
     async def admission(self, generation_id: uuid.UUID) -> tuple[bytes, bool] | None:
         """Return a request's fingerprint and whether it was admitted; None when its claim was given up."""

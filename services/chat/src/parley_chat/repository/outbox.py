@@ -44,7 +44,9 @@ class OutboxRepository(Base):
     async def acknowledged(self, generation_id: uuid.UUID, charged_micros: int) -> None:
         """Record billing's acknowledgement, and its charge where that differs from the computed one."""
         async with self._engine.begin() as connection:
-            await connection.execute(sa.delete(settlements).where(_s.generation_id == generation_id))
+            await connection.execute(
+                sa.delete(settlements).where(_s.generation_id == generation_id, _s.refused.is_(None))
+            )
             await connection.execute(
                 sa.update(generations)
                 .where(_g.id == generation_id, _g.charged_micros != charged_micros)

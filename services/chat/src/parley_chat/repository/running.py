@@ -43,7 +43,11 @@ WITH ended AS (
     WHERE id = :id AND owner = :owner AND state = 'RUNNING'
     RETURNING id, conversation_id
 ), touched AS (
-    UPDATE chat.conversations SET updated_at = now() FROM ended WHERE conversations.id = ended.conversation_id
+    -- Whoever deletes the conversation holds its row and waits for ours: waiting for it here would be a deadlock.
+    UPDATE chat.conversations SET updated_at = now()
+    FROM (SELECT c.id FROM chat.conversations c JOIN ended ON c.id = ended.conversation_id
+          FOR NO KEY UPDATE OF c SKIP LOCKED) free
+    WHERE conversations.id = free.id
 ), owed AS (
     INSERT INTO chat.settlements (generation_id, kind, input_tokens, output_tokens, next_attempt_at)
     SELECT id, :kind, :input_tokens, :output_tokens, now() + CAST(:told_at_once AS interval) FROM ended

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -30,12 +29,11 @@ class ChatCompletionsServicer(chat_completions_service_pb2_grpc.ChatCompletionsS
     ) -> AsyncGenerator[httpbody_pb2.HttpBody]:
         """Answer a whole prompt, in one document or as a stream."""
         asked = openai_request.read(request.data)
-        generation_id: uuid.UUID = await self._completions.start(user_id(), asked)
-        if not asked.stream:
-            document = await self._completions.whole(generation_id)
-            yield httpbody_pb2.HttpBody(content_type="application/json", data=document)
-            return
-        await context.send_initial_metadata(STREAM_HEADERS[:2])
-        async with aclosing(self._completions.chunks(generation_id, asked)) as chunks:
-            async for chunk in chunks:
-                yield httpbody_pb2.HttpBody(content_type="text/event-stream", data=chunk)
+        async with self._completions.answer(user_id(), asked) as log:
+            if not asked.stream:
+                yield httpbody_pb2.HttpBody(content_type="application/json", data=await self._completions.whole(log))
+                return
+            await context.send_initial_metadata(STREAM_HEADERS[:2])
+            async with aclosing(self._completions.chunks(log, include_usage=asked.tells_usage)) as chunks:
+                async for chunk in chunks:
+                    yield httpbody_pb2.HttpBody(content_type="text/event-stream", data=chunk)

@@ -14,7 +14,7 @@ from parley_kit.context import user_id
 from parley_chat import convert
 from parley_chat.answers import Answers
 from parley_chat.following import Following
-from parley_chat.rpc.stream import STREAM_HEADERS
+from parley_chat.rpc.stream import STREAM_HEADERS, told
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -33,9 +33,9 @@ class GenerationServicer(generation_service_pb2_grpc.GenerationServiceServicer):
         generation_id = convert.to_uuid("id", request.id)
         await self._answers.check(user_id(), generation_id)
         await context.send_initial_metadata(STREAM_HEADERS)
-        async with aclosing(self._following.events(generation_id, request.after)) as events:
-            async for event, log in events:
-                yield convert.to_event(event, log)
+        async with aclosing(told(self._following.events(generation_id, request.after))) as messages:
+            async for message in messages:
+                yield message
 
     async def CancelGeneration(
         self, request: generation_service_pb2.CancelGenerationRequest, context: Context

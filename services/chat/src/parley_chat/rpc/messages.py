@@ -16,7 +16,7 @@ from parley_chat import convert
 from parley_chat.answers import Answers
 from parley_chat.conversations import Conversations
 from parley_chat.following import Following
-from parley_chat.rpc.stream import STREAM_HEADERS
+from parley_chat.rpc.stream import STREAM_HEADERS, told
 from parley_chat.sending import Sender
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -63,6 +63,6 @@ class MessageServicer(message_service_pb2_grpc.MessageServiceServicer):
         """Send a message and stream the answer. Headers go out only after it was admitted."""
         generation_id = await self._sender.send(user_id(), convert.to_ask(request))
         await context.send_initial_metadata(STREAM_HEADERS)
-        async with aclosing(self._following.events(generation_id)) as events:
-            async for event, log in events:
-                yield convert.to_event(event, log)
+        async with aclosing(told(self._following.events(generation_id))) as messages:
+            async for message in messages:
+                yield message
