@@ -72,6 +72,8 @@ lock: setup ## Resolve requirements/*.in into the hash-pinned locks (keeps versi
 	$(UV_COMPILE) $(UPGRADE) $(TORCH_CPU) --override requirements/cpu-overrides.txt requirements/cpu.in -o requirements/cpu.txt > /dev/null
 	$(UV_COMPILE) $(UPGRADE) requirements/dev.in -o requirements/dev.txt > /dev/null
 	$(UV_COMPILE) $(UPGRADE) requirements/gpu.in -o requirements/gpu.txt > /dev/null
+	$(UV_COMPILE) $(UPGRADE) -c requirements/cpu.txt requirements/base.in -o requirements/service.txt > /dev/null
+	$(UV_COMPILE) $(UPGRADE) requirements/stubs.in -o requirements/stubs.txt > /dev/null
 
 clean: ## Remove what make made, but not the data: .venv, stubs, caches
 	@rm -rf .venv proto/gen .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -124,6 +124,20 @@ async def test_limits(world: World, user: uuid.UUID) -> None:
     assert await world.create(user)
 
 
+async def test_limit_of_unfinished_jobs_holds_for_requests_at_once(world: World, user: uuid.UUID) -> None:
+    answers = await asyncio.gather(*(world.create(user) for _ in range(12)), return_exceptions=True)
+    assert [type(answer) for answer in answers].count(TooManyJobs) == 7
+    assert await world.count() == 5
+    assert len(world.billing.holds) == 5
+
+
+async def test_repeated_request_is_answered_at_the_limit(world: World, user: uuid.UUID) -> None:
+    first = await world.create(user, "r1")
+    for _ in range(4):
+        await world.create(user)
+    assert (await world.create(user, "r1")).id == first.id
+
+
 async def test_random_seed_and_default_steps_are_told(world: World, user: uuid.UUID) -> None:
     one, two = await world.create(user, seed=None, steps=None), await world.create(user, seed=None)
     assert one.seed != two.seed

@@ -75,7 +75,8 @@ async def test_life_of_a_picture(world: World, callers: tuple[Caller, Caller], e
     assert too_early.code == "FAILED_PRECONDITION"
 
     watching = asyncio.create_task(me.events(made.id))
-    await asyncio.sleep(0.05)
+    while not world.watch._topics:
+        await asyncio.sleep(0.01)
     async with world.working(engine):
         events = await watching
     assert [event.seq for event in events] == list(range(1, len(events) + 1))

@@ -15,6 +15,7 @@ from parley_inference_image.engine import Engine
 from parley_inference_image.errors import EngineStuck
 from parley_inference_image.job import Job, State
 from PIL import Image
+from prometheus_client import REGISTRY
 
 from .fakes import MICROS_PER_PIXEL_STEP, SteppedEngine
 from .world import PIXEL_STEPS, World, until
@@ -56,7 +57,7 @@ async def _all_events(world: World, user: uuid.UUID, job: Job) -> list[events.Ev
 async def test_whole_life_with_the_real_engine(world: World, user: uuid.UUID, engine: Engine) -> None:
     job = await world.create(user)
     watching = asyncio.create_task(_all_events(world, user, job))
-    await asyncio.sleep(0)
+    await until(lambda: _seen(world, job, 0))
     async with world.working(engine):
         told = await watching
         image = Image.open(io.BytesIO(await world.jobs.image(user, job.id)))
@@ -85,6 +86,7 @@ async def test_positions_and_progress_reach_watchers_of_another_replica(world: W
     other, engine = world.other(), SteppedEngine()
     polling = asyncio.create_task(other.watch.run())
     watching = asyncio.create_task(_all_events(other, user, job))
+    await until(lambda: _seen(other, job, 1))
     async with world.working(engine):
         await _in(world, ahead, State.RUNNING)
         await until(lambda: _seen(other, job, 0))
@@ -237,6 +239,43 @@ async def test_engine_fault_is_tried_again_and_then_fails_free(world: World, use
     assert failed.charged_micros == 0
     assert "0xdeadbeef" not in failed.error
     assert world.billing.holds[job.id].state == "RELEASED"
+
+
+async def test_what_the_user_wrote_is_not_in_the_log_of_a_fault(
+    world: World, user: uuid.UUID, capfd: pytest.CaptureFixture[str]
+) -> None:
+    engine = SteppedEngine()
+    engine.fault = RuntimeError("cannot draw 'a secret\\nwish' at 0xdeadbeef")
+    engine.allow(1)
+    await world.create(user, prompt="a secret\nwish", negative_prompt="cannot")
+    assert await world.worker.work_once(engine)
+    written = "".join(capfd.readouterr())
+    assert "0xdeadbeef" in written
+    assert "secret" not in written
+    assert "cannot" not in written
+
+
+async def test_the_end_of_every_job_is_counted_once(world: World, user: uuid.UUID) -> None:
+    before = _counted()
+    drawn, engine = await world.create(user), SteppedEngine()
+    engine.allow(4)
+    assert await world.worker.work_once(engine)
+    cancelled = await world.create(user)
+    for _ in range(2):
+        await world.jobs.cancel(user, cancelled.id)
+        await world.jobs.get(user, drawn.id)
+    late = await world.create(user)
+    await world.set(late.id, hold_expires_at=PAST)
+    await world.upkeep.once()
+    await world.set_due()
+    await world.upkeep.once()
+    assert [now - then for now, then in zip(_counted(), before, strict=True)] == [1, 1, 1]
+
+
+def _counted() -> list[float]:
+    name = "parley_image_job_seconds_count"
+    outcomes = ("succeeded", "cancelled", "failed")
+    return [REGISTRY.get_sample_value(name, {"outcome": outcome}) or 0 for outcome in outcomes]
 
 
 async def _attempted(world: World, job: Job, attempts: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import queue
 import threading
 from collections.abc import Callable
@@ -42,16 +43,15 @@ class EngineThread:
 
         def deliver(answer: Callable[[], None]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                loop.call_soon_threadsafe(lambda: None if future.done() else answer())
+                loop.call_soon_threadsafe(answer)
 
         def work() -> None:
             try:
                 result = call(*arguments)
             except BaseException as error:  # noqa: BLE001 - belongs to whoever waits
-                failure = error  # `error` is gone when the answer is read
-                deliver(lambda: future.set_exception(failure))
+                deliver(functools.partial(future.set_exception, error))
             else:
-                deliver(lambda: future.set_result(result))
+                deliver(functools.partial(future.set_result, result))
 
         self._calls.put(work)
         self._latest = future
