@@ -12,7 +12,10 @@ from parley.openai.v1.chat_completions_service_pb2_grpc import (
     add_ChatCompletionsServiceServicer_to_server,
 )
 from parley_chat import openai_request
+from parley_chat.openai_answer import Frame
 from parley_chat.rpc.completions import ChatCompletionsServicer
+from parley_chat.running_entry import Stop
+from parley_kit.context import Principal, RequestContext, enter
 from parley_kit.errors import ParleyError, parley_error_from
 from parley_kit.testing import TestTokens, serve_in_process
 
@@ -109,7 +112,53 @@ async def test_a_failure_in_the_middle_is_told_in_the_stream(call, chat):
     error = next(chunk["error"] for chunk in told if "error" in chunk)
     assert (error["type"], error["code"]) == ("server_error", "UNAVAILABLE")
     assert error["request_id"]
+    assert "error" in told[-1]  # no finish reason after it, which would say that the answer is whole
     assert list(chat.billing.charges.values()) == [11]
+
+
+async def test_an_answer_that_goes_to_another_replica_is_interrupted_not_doubled(call, chat):
+    chat.llm.gate = asyncio.Semaphore(3)
+    stream = call(stream=True)
+    told = [await stream.read()]
+    while b"w2" not in b"".join(body.data for body in told):
+        told.append(await stream.read())
+    (entry,) = chat.manager._entries.values()
+    entry.halt(Stop.LOST)
+    await chat.until(lambda: not chat.manager._entries)
+    other = chat.other()
+    await chat.let_time_pass()
+    await other.sweep.take_over()
+    await chat.until(lambda: chat.billing.charges != {} or chat.billing.pending == [])
+    told += await bodies(stream)
+    assert b"".join(body.data for body in told).count(b"w1") == 1
+    told = chunks(told)
+    assert told[-1]["error"]["code"] == "UNAVAILABLE"
+    await other.die()
+
+
+async def test_a_client_that_goes_away_between_admission_and_the_first_chunk_is_noticed(chat, user):
+    class Gone:
+        async def send_initial_metadata(self, _):
+            raise asyncio.CancelledError
+
+    chat.llm.gate = asyncio.Semaphore(2)
+    token = enter(RequestContext("r", Principal(str(user), "user", "")))
+    body = httpbody_pb2.HttpBody(data=json.dumps({"model": "m", "messages": HELLO, "stream": True}).encode())
+    with pytest.raises(asyncio.CancelledError):
+        await anext(ChatCompletionsServicer(chat.completions).CreateChatCompletion(body, Gone()))
+    del token
+    await chat.until(lambda: chat.billing.pending == [])
+    assert chat.llm.running == 0
+
+
+async def test_a_broken_stream_says_so(call, chat, monkeypatch):
+    def break_it(*_):
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(Frame, "delta", break_it)
+    told = chunks(await bodies(call(stream=True)))
+    assert told[-1]["error"]["code"] == "INTERNAL"
+    assert "fault" not in json.dumps(told)
 
 
 async def test_a_failure_of_a_whole_answer_is_a_status(call, chat):
@@ -159,7 +208,14 @@ async def test_a_dead_replica_took_the_connection_with_it(chat, call):
         ({"seed": -1}, "seed"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
         ({"stop": ""}, "stop"),
+        ({"stop": "a\0"}, "stop"),
+        ({"stop": ["a\0"]}, "stop[0]"),
+        ({"model": "a\0"}, "model"),
+        ({"messages": [{"role": "user", "content": "a\0"}]}, "messages[0].content"),
         ({"n": 2}, "n"),
+        ({"n": True}, "n"),
+        ({"logprobs": 0}, "logprobs"),
+        ({"store": True}, "store"),
         ({"stream": 1}, "stream"),
         ({"stream_options": {"other": True}}, "stream_options.other"),
         ({"logprobs": True}, "logprobs"),

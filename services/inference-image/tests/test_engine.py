@@ -137,7 +137,7 @@ def test_revision_of_a_hub_model_is_resolved_to_a_commit_and_that_is_loaded(
 
 
 def test_revision_that_the_hub_does_not_know_is_said(hub: list[str]) -> None:
-    with pytest.raises(UnusableModel, match="somebody/pictures: .*404"):
+    with pytest.raises(UnusableModel, match=r"somebody/pictures: .*404"):
         diffusers_engine.load("somebody/pictures", revision="gone", device="cpu")
     assert hub
 

@@ -35,12 +35,7 @@ async def test_prompts_and_tokens_are_not_logged(
             pass
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.CreateImageJob(bad, metadata=metadata)
-        world.repository._engine = None  # whatever happens: here the handler breaks
-        with pytest.raises(grpc.aio.AioRpcError):
-            await stub.CreateImageJob(ask, metadata=metadata)
-        world.repository._engine = world.database
     written = "".join(capfd.readouterr()) + caplog.text
     assert "image job ended" in written  # it was logged, or this would prove nothing
-    assert "Traceback" in written
     for secret in ("penguin", "walrus", token):
         assert secret not in written
