@@ -2,13 +2,14 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 
 import psutil
 import pytest
 
-from .world import gone, running
+from .world import MODEL, gone, running
 
 
 async def test_a_killed_service_leaves_no_engine_behind(models, neighbours):
@@ -39,10 +40,13 @@ async def test_sigterm_gives_the_lease_back_and_leaves_nothing(models, neighbour
     assert await gone(family)
 
 
-@pytest.mark.parametrize("model", ["/nowhere", "empty"])
-async def test_an_unusable_model_is_one_readable_cause(tmp_path, model):
-    folder = tmp_path / "empty"
-    folder.mkdir()
+@pytest.mark.parametrize("model", ["/nowhere", "empty", "base"])
+async def test_an_unusable_model_is_one_readable_cause(models, tmp_path, model):
+    folder = tmp_path / "model"
+    if model == "base":
+        shutil.copytree(models / MODEL, folder, ignore=shutil.ignore_patterns("chat_template.jinja"))
+    else:
+        folder.mkdir()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "parley_inference_llm"),
         env=os.environ | {"PARLEY_INFERENCE_LLM_MODEL": model if model.startswith("/") else str(folder)},
@@ -53,3 +57,4 @@ async def test_an_unusable_model_is_one_readable_cause(tmp_path, model):
     assert process.returncode == 1
     assert b"The model cannot be used." in errors
     assert b"Traceback" not in errors
+    assert (b"no chat template" in errors) == (model == "base")

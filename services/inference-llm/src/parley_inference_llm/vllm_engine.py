@@ -43,8 +43,13 @@ class VllmEngine:
 
     def render(self, messages: Sequence[ChatMessage]) -> list[int]:
         """Return the prompt's tokens."""
+        from jinja2.exceptions import TemplateError  # noqa: PLC0415 - loaded by start()
+
         turns = [{"role": message.role, "content": message.content} for message in messages]
-        tokens = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)
+        try:
+            tokens = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)
+        except TemplateError as error:  # some models take no system message, or no two turns of one role
+            raise InvalidArgument("messages", "are refused by the model's chat template") from error
         return list(tokens["input_ids"])
 
     def tokenize(self, text: str) -> list[int]:
@@ -56,12 +61,12 @@ class VllmEngine:
         from vllm.exceptions import VLLMValidationError  # noqa: PLC0415 - loaded by start()
         from vllm.v1.engine.exceptions import EngineDeadError  # noqa: PLC0415
 
-        # Not the generation's id: an attempt may begin before the engine has let go of the one before.
-        outputs = self._engine.generate(
-            {"prompt_token_ids": list(prompt)}, self._parameters(sampling), request_id=uuid.uuid4().hex
-        )
         tokens = 0
         try:
+            # Not the generation's id: an attempt may begin before the engine has let go of the one before.
+            outputs = self._engine.generate(
+                {"prompt_token_ids": list(prompt)}, self._parameters(sampling), request_id=uuid.uuid4().hex
+            )
             async with aclosing(outputs):
                 async for output in outputs:
                     (answer,) = output.outputs
@@ -142,7 +147,13 @@ def _start(settings: Settings) -> VllmEngine:
         engine = AsyncLLM.from_vllm_config(config)
     except Exception as error:  # whatever a foreign folder or hub makes the libraries raise
         raise UnusableModel(f"{settings.model}: {error}") from error
-    return VllmEngine(engine, config)
+    made = VllmEngine(engine, config)
+    try:
+        made.render([ChatMessage("user", "?")])
+    except ValueError as error:  # a base model: better no replica than one that fails every call
+        made.stop()
+        raise UnusableModel(f"{settings.model}: it has no chat template; take its chat or instruct variant") from error
+    return made
 
 
 def _set_environment(settings: Settings) -> None:
