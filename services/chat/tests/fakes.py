@@ -9,7 +9,7 @@ from parley_chat.clients import PreparedPrompt, ResolvedModel, Step
 from parley_chat.generation import Price, Usage
 from parley_kit.errors import FailedPrecondition, IdempotencyConflict, NotFound, ParleyError, Unavailable
 
-MODEL = "m"
+MODEL, OTHER_MODEL = "m", "n"
 PRICE = Price(version=3, input_micros=1_000_000, output_micros=2_000_000)
 WINDOW, LIMIT = 1000, 500
 DEAD = [0] * 100_000  # an engine that dies at once, however often it is asked
@@ -69,15 +69,16 @@ class FakeBilling:
 
 
 class FakeRegistry:
-    """One model with two replicas and an alias."""
+    """Two models on the same two replicas; `m` is the default one and has an alias."""
 
     def __init__(self):
         self.endpoints = ("one:1", "two:2")
 
     async def resolve(self, name):
-        if name not in {"", "default", MODEL, "alias"}:
+        model = {"": MODEL, "alias": MODEL, MODEL: MODEL, OTHER_MODEL: OTHER_MODEL}.get(name)
+        if model is None:
             raise ParleyError("There is no such model.", reason=ErrorReason.ERROR_REASON_MODEL_NOT_FOUND)
-        return ResolvedModel(MODEL, PRICE, WINDOW, LIMIT, self.endpoints)
+        return ResolvedModel(model, PRICE, WINDOW, LIMIT, self.endpoints)
 
 
 def words(count, start=0):

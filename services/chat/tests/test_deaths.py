@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from parley_chat.generation import State
 from parley_chat.sending import Ask
+from parley_kit.db import DatabaseUnreachable
 from parley_kit.errors import ParleyError, Unavailable
 
 from .fakes import DEAD, words
@@ -175,6 +176,73 @@ async def test_a_hold_whose_answer_was_lost_is_released(chat, user):
     assert chat.billing.pending == []
     assert text(await chat.say(user, conversation, request_id="r")) == words(10)
     assert len(chat.billing.charges) == 1
+
+
+_STEPS = ["repository.history", "repository.claim", "llm.prepare", "billing.place", "repository.begin"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", _STEPS)
+async def test_a_step_of_admission_that_fails_leaves_nothing_that_is_not_healed(chat, user, step, when):
+    """A failing part says so before or after it did its work; the same key then gives one answer and one charge."""
+    conversation = await chat.conversation(user)
+    owner, name = step.split(".")
+    part = getattr(chat, owner)
+    real = getattr(part, name)
+    fault = DatabaseUnreachable() if owner == "repository" else Unavailable("It does not answer.")
+
+    async def fail(*arguments, **more):
+        if when == "after":
+            await real(*arguments, **more)
+        raise fault
+
+    setattr(part, name, fail)
+    with pytest.raises((ParleyError, DatabaseUnreachable)):
+        await chat.send(user, conversation, request_id="r")
+    setattr(part, name, real)
+    for _ in range(3):
+        await chat.let_time_pass()
+        await chat.sweep.take_over()
+        await chat.sweep.settle()
+    events = await chat.say(user, conversation, request_id="r")
+    assert text(events) == words(10)
+    assert chat.billing.pending == []
+    assert list(chat.billing.charges.values()) == [27]
+    assert len(await chat.messages(user, conversation)) == 2
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", ["repository.end", "billing.settle", "repository.acknowledged"])
+async def test_a_death_at_any_step_of_the_end_is_one_whole_answer_and_one_charge(chat, user, step, when):
+    conversation = await chat.conversation(user)
+    dying = chat.other()
+    owner, name = step.split(".")
+    part = getattr(dying, owner)
+    real = getattr(part, name)
+    killed = asyncio.Event()
+
+    async def die_around(*arguments, **more):
+        if when == "after":
+            await real(*arguments, **more)
+        killed.set()
+        await asyncio.sleep(3600)  # killed here: nobody comes back
+
+    setattr(part, name, die_around)
+    generation = await dying.send(user, conversation, request_id="r")
+    async with asyncio.timeout(20):
+        await killed.wait()
+    await dying.die()
+    setattr(part, name, real)
+    for _ in range(3):
+        await chat.let_time_pass()
+        await chat.sweep.take_over()
+        await chat.until(lambda: not chat.manager._entries)
+        await chat.settlements.settle_down()
+        await chat.sweep.settle()
+    assert text(await chat.say(user, conversation, request_id="r")) == words(10)
+    assert chat.billing.charges == {generation: 27}
+    assert chat.billing.pending == []
+    assert await chat.sql("SELECT 1 FROM chat.settlements") == []
 
 
 class DeathError(BaseException):

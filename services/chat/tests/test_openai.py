@@ -118,18 +118,22 @@ async def test_a_failure_in_the_middle_is_told_in_the_stream(call, chat):
 
 async def test_an_answer_that_goes_to_another_replica_is_interrupted_not_doubled(call, chat):
     chat.llm.gate = asyncio.Semaphore(3)
-    stream = call(stream=True)
-    told = [await stream.read()]
-    while b"w2" not in b"".join(body.data for body in told):
-        told.append(await stream.read())
+    told = []
+
+    async def read():
+        async for body in call(stream=True):
+            told.append(body)
+
+    reading = asyncio.create_task(read())
+    await chat.until(lambda: b"w2" in b"".join(body.data for body in told))
     (entry,) = chat.manager._entries.values()
     entry.halt(Stop.LOST)
     await chat.until(lambda: not chat.manager._entries)
     other = chat.other()
     await chat.let_time_pass()
     await other.sweep.take_over()
-    await chat.until(lambda: chat.billing.charges != {} or chat.billing.pending == [])
-    told += await bodies(stream)
+    await chat.until(lambda: chat.billing.pending == [])
+    await reading
     assert b"".join(body.data for body in told).count(b"w1") == 1
     told = chunks(told)
     assert told[-1]["error"]["code"] == "UNAVAILABLE"
@@ -142,11 +146,10 @@ async def test_a_client_that_goes_away_between_admission_and_the_first_chunk_is_
             raise asyncio.CancelledError
 
     chat.llm.gate = asyncio.Semaphore(2)
-    token = enter(RequestContext("r", Principal(str(user), "user", "")))
+    enter(RequestContext("r", Principal(str(user), "user", "")))
     body = httpbody_pb2.HttpBody(data=json.dumps({"model": "m", "messages": HELLO, "stream": True}).encode())
     with pytest.raises(asyncio.CancelledError):
         await anext(ChatCompletionsServicer(chat.completions).CreateChatCompletion(body, Gone()))
-    del token
     await chat.until(lambda: chat.billing.pending == [])
     assert chat.llm.running == 0
 
