@@ -40,11 +40,13 @@ class Base:
 
     def __init__(self, engine: AsyncEngine, owner: uuid.UUID, lease: dt.timedelta) -> None:
         self._engine = engine
+        # A statement alone is a transaction of its own: one round trip instead of three.
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._owner = owner
         self._lease = lease
 
     async def _rows(self, statement: sa.Executable, values: dict[str, Any] | None = None) -> Sequence[sa.Row[Any]]:
-        async with self._engine.begin() as connection:
+        async with self._single.connect() as connection:
             result = await connection.execute(statement, values)
             return result.all()
 
@@ -53,7 +55,7 @@ class Base:
         return rows[0] if rows else None
 
     async def _do(self, statement: sa.Executable, values: dict[str, Any] | None = None) -> None:
-        async with self._engine.begin() as connection:
+        async with self._single.connect() as connection:
             await connection.execute(statement, values)
 
 
