@@ -40,10 +40,10 @@ test: setup-dev ## All checks, then the whole test suite, end to end included
 	@$(VENV)/python -m parley_dev verify
 	@exec $(VENV)/python -m pytest $(PYTEST_ARGS)
 
-setup:
+setup: ## Install what running needs into .venv and generate the stubs (run does it by itself)
 	@$(PYTHON) dev/bootstrap.py
 
-setup-dev:
+setup-dev: ## … and what checks and tests need (test does it by itself)
 	@$(PYTHON) dev/bootstrap.py --dev
 
 generate: setup ## Generate stubs and the descriptor set from proto/, even when nothing changed

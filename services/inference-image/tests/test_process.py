@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 import os
 import signal
 import sys
+import uuid
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +17,14 @@ from typing import Any
 import grpc
 import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from parley_inference_image.job import Job, NewJob, Picture, Settlement, State
 from parley_inference_image.models import SCHEMA
+from parley_inference_image.repository import Repository
+from parley_kit.db import create_engine, new_id
 from parley_kit.testing import database
+from PIL import Image
+
+from .world import until
 
 
 class Process:
@@ -107,6 +115,43 @@ async def test_stopped_while_it_loads_it_does_not_wait_for_the_model(environment
 
 async def test_model_that_cannot_be_used_ends_it_and_says_why(environment: dict[str, str], tmp_path: Path) -> None:
     async with running(environment, MODEL=str(tmp_path), MODEL_NAME="empty") as service:
-        said = await service.until("this replica cannot draw")
-        assert "model_index.json" in said["exception"]
+        assert "model_index.json" in (await service.until("the model cannot be used"))["why"]
         assert await service.end() == 1
+    assert not [entry for entry in service.log if "exception" in entry]
+
+
+async def test_job_survives_stopping_and_kill_9(environment: dict[str, str]) -> None:
+    folder = Path(environment["PARLEY_INFERENCE_IMAGE_OBJECTS_URL"].removeprefix("file://"))
+    engine = create_engine(environment["PARLEY_INFERENCE_IMAGE_DATABASE_URL"])
+    repository = Repository(engine)
+    picture = Picture("a red cat", "", 128, 128, steps=100, seed=7)
+    new = NewJob(new_id(), uuid.uuid4(), None, b"", picture, model="parley-tiny-image", price_version=1)
+    await repository.insert_pending(new, 1)
+    await repository.enqueue(new.id, dt.datetime.now(dt.UTC) + dt.timedelta(hours=6))
+
+    async def job() -> Job:
+        row = await repository.get(new.id)
+        assert row is not None
+        return row
+
+    async def drawing() -> bool:
+        return (await job()).steps_done >= 2
+
+    async def drawn() -> bool:
+        return (await job()).state is State.SUCCEEDED
+
+    async with running(environment) as service:
+        await until(drawing)
+        assert await service.stop() == 0
+    given_back = await job()
+    assert (given_back.state, given_back.attempts, given_back.steps_done) == (State.QUEUED, 0, 0)
+    async with running(environment):
+        await until(drawing)
+    left = await job()
+    assert (left.state, left.attempts) == (State.RUNNING, 1)
+    async with running(environment):
+        await until(drawn)
+    done = await job()
+    assert (done.attempts, done.settlement, done.settle_pixel_steps) == (2, Settlement.SETTLE, 128 * 128 * 100)
+    assert Image.open(folder / "images" / f"{new.id}.png").size == (128, 128)
+    await engine.dispose()

@@ -13,6 +13,7 @@ from parley_kit.lease import RegistryLease
 from parley_inference_image import metrics
 from parley_inference_image.engine import Engine
 from parley_inference_image.engine_thread import EngineThread
+from parley_inference_image.errors import UnusableModel
 from parley_inference_image.repository import Repository
 from parley_inference_image.upkeep import Upkeep
 from parley_inference_image.watch import Watch
@@ -78,10 +79,14 @@ class Replica:
             self._working = True
             await self._lease.keep(lambda: self._set_ready(True))
             await self._worker.run(engine)
+        except UnusableModel as error:
+            _log.error("the model cannot be used", why=str(error))
         except Exception:  # noqa: BLE001 - whatever it is, the supervisor's next process is the remedy
             _log.exception("this replica cannot draw")
-            self._set_ready(False)
-            self._fail()
+        else:
+            return
+        self._set_ready(False)
+        self._fail()
 
     def _load_engine(self) -> Engine:
         began = time.perf_counter()
