@@ -8,8 +8,8 @@ from parley_chat.sending import Ask
 from parley_kit.db import DatabaseUnreachable
 from parley_kit.errors import ParleyError, Unavailable
 
-from .fakes import DEAD, words
-from .world import kinds, text
+from .fakes import DEAD, FakeLlm, words
+from .world import Replica, kinds, text
 
 
 async def test_an_engine_that_dies_is_continued_by_another(chat, user):
@@ -118,6 +118,26 @@ async def test_a_replica_that_lost_its_lease_writes_nothing_any_more(chat, user)
     assert list(chat.billing.charges.values()) == [27]
     _, answer = await chat.messages(user, conversation)
     assert answer.content == words(10)
+
+
+async def test_the_end_of_a_replica_that_lost_its_lease_is_not_stored(chat, user):
+    """It was so slow that it did not notice, and comes to an end of its own."""
+    conversation = await chat.conversation(user)
+    slow = Replica(chat.engine, chat.billing, chat.registry, FakeLlm(length=5, gate=asyncio.Semaphore(2)))
+    generation = await slow.send(user, conversation)
+    await chat.until(lambda: slow.manager.log(generation).delta_count == 2)
+    await slow.manager.checkpoint()
+    await chat.let_time_pass()
+    chat.llm.gate = asyncio.Semaphore(0)
+    await chat.sweep.take_over()
+    for _ in range(20):
+        slow.llm.gate.release()
+    await chat.until(lambda: slow.manager.log(generation) is None)
+    assert chat.billing.charges == {}
+    for _ in range(20):
+        chat.llm.gate.release()
+    assert text(await chat.events(generation)) == words(10)
+    assert chat.billing.charges == {generation: 27}
 
 
 async def test_a_replica_that_stops_hands_over_at_once(chat, user):

@@ -8,6 +8,7 @@ from parley_chat.event_log import Event, Kind
 from parley_chat.rpc.stream import told
 from parley_chat.running_entry import Stop
 from parley_kit.db import DatabaseUnreachable
+from parley_kit.errors import Unavailable
 
 from .fakes import words
 from .world import kinds, text
@@ -33,6 +34,26 @@ async def test_a_claim_that_lapsed_during_admission_leaves_no_hold(chat, user):
     await chat.sweep.settle()
     assert chat.billing.pending == []
     assert len(chat.billing.charges) == 1
+
+
+async def test_a_hold_that_arrives_after_its_claim_was_swept_is_released(chat, user):
+    conversation = await chat.conversation(user)
+    holds = []
+
+    async def place_and_lose(hold_id, *_):
+        holds.append(hold_id)
+        await chat.let_time_pass()
+        await chat.sweep.take_over()
+        raise Unavailable("The answer was lost.")
+
+    chat.billing.place = place_and_lose
+    with pytest.raises(Unavailable):
+        await chat.send(user, conversation)
+    await chat.sweep.settle()  # at once would be too early: billing does not know the hold yet
+    chat.billing.holds[holds[0]] = "PENDING"
+    await chat.let_time_pass()
+    await chat.sweep.settle()
+    assert chat.billing.pending == []
 
 
 async def test_a_replica_that_comes_in_a_moment_is_waited_for(chat, user):

@@ -29,6 +29,7 @@ from parley_chat.settlement import Settlements
 
 _log = structlog.get_logger()
 _TAKE_AT_ONCE = 20
+_LOOK_SECONDS = 1.0  # an idle generation's checkpoint is also how its owner hears of a cancel elsewhere
 
 
 class GenerationManager:
@@ -52,7 +53,7 @@ class GenerationManager:
         self._llm = llm
         self._policy = policy
         self._checkpoint_seconds = checkpoint_seconds
-        self._renew_after = lease_seconds / 4
+        self._renew_after = min(lease_seconds / 4, _LOOK_SECONDS)
         self._max_generations = max_generations
         self._entries: dict[uuid.UUID, Entry] = {}
         self._closing = False
