@@ -10,7 +10,7 @@ from parley_chat.running_entry import Stop
 from parley_kit.db import DatabaseUnreachable
 from parley_kit.errors import Unavailable
 
-from .fakes import words
+from .fakes import DEAD, words
 from .world import kinds, text
 
 
@@ -54,6 +54,28 @@ async def test_a_hold_that_arrives_after_its_claim_was_swept_is_released(chat, u
     await chat.let_time_pass()
     await chat.sweep.settle()
     assert chat.billing.pending == []
+
+
+async def test_turns_alternate_after_an_answer_without_a_word(chat, user):
+    """Some chat templates refuse two questions in a row, and would refuse the conversation for good."""
+    conversation = await chat.conversation(user)
+    chat.lose_patience()
+    chat.llm.die_after = list(DEAD)
+    await chat.say(user, conversation, "first")
+    chat.llm.die_after = []
+    dying = chat.other()
+    chat.llm.gate = asyncio.Semaphore(1)
+    generation = await dying.send(user, conversation, "second")
+    log = dying.manager.log(generation)
+    await chat.until(lambda: log.delta_count == 1)
+    await dying.manager.checkpoint()
+    await dying.die()
+    chat.llm.gate = None
+    await chat.let_time_pass()
+    await chat.sweep.take_over()  # which reads the prompt anew
+    assert text(await chat.events(generation)) == words(10)
+    assert chat.llm.prompts[-2:] == [[("user", "first\n\nsecond")]] * 2
+    assert [message.content for message in await chat.messages(user, conversation)][::2] == ["first", "second"]
 
 
 async def test_a_replica_that_comes_in_a_moment_is_waited_for(chat, user):

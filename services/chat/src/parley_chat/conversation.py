@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import json
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from parley_chat.generation import Ending, State, Turn
@@ -47,6 +48,22 @@ class History:
     turns: tuple[tuple[int, Turn], ...]
     answered: uuid.UUID | None  # the generation of the same de-duplication key
     unfinished: bool
+
+
+def alternate(turns: Iterable[tuple[int, Turn]]) -> list[tuple[int, Turn]]:
+    """Join neighbours of one role under the first one's position.
+
+    A question whose answer failed before its first word is followed by another question; the chat templates of some
+    models refuse that, and would refuse the conversation for good.
+    """
+    joined: list[tuple[int, Turn]] = []
+    for position, turn in turns:
+        if joined and joined[-1][1].role == turn.role:
+            first, before = joined[-1]
+            joined[-1] = (first, Turn(turn.role, f"{before.content}\n\n{turn.content}"))
+        else:
+            joined.append((position, turn))
+    return joined
 
 
 def fingerprint(*contents: object) -> bytes:

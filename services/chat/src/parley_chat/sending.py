@@ -27,7 +27,7 @@ from parley_kit.db import new_id
 from parley_kit.errors import IdempotencyConflict, NotFound, ParleyError, Unavailable
 
 from parley_chat.clients import Billing, Llm, PreparedPrompt, Registry, ResolvedModel
-from parley_chat.conversation import fingerprint
+from parley_chat.conversation import alternate, fingerprint
 from parley_chat.errors import GenerationRunning, ModelUnavailable, OutputLimitExceeded
 from parley_chat.event_log import EventLog
 from parley_chat.generation import Claim, Sampling, Turn, Usage
@@ -140,24 +140,24 @@ class Sender:
             self._manager.check_room()
             model = await self._resolve(ask.model or history.model, ask.sampling, ask.limit_field)
             claim = Claim(new_id(), user_id, ask.conversation_id, request_id, mark, model.id, model.price)
-            turns = [turn for _, turn in history.turns] + [Turn("user", ask.content)]
-            prepared = await self._claim(claim, history.message_count, model, turns, ask.sampling)
+            turns = alternate([*history.turns, (history.message_count, Turn("user", ask.content))])
+            prompt = [turn for _, turn in turns]
+            prepared = await self._claim(claim, history.message_count, model, prompt, ask.sampling)
             if prepared is None:
                 continue
             await self._hold(claim, prepared)
-            positions = [position for position, _ in history.turns] + [history.message_count]
             generation = await self._repository.begin(
                 claim,
                 dataclasses.replace(ask.sampling, max_output_tokens=prepared.max_output_tokens),
                 input_tokens=prepared.prompt_tokens,
                 message_id=new_id(),
                 content=ask.content,
-                prompt_from=min(_kept(positions, prepared)),
+                prompt_from=_kept(turns, prepared)[0][0],
             )
             if generation is None:
                 await self._repository.abandon(claim.id, hold_may_arrive=False)
                 continue  # the conversation was deleted, or the admission took so long that its claim lapsed
-            self._manager.start(generation, _kept(turns, prepared), asked_at=asked_at)
+            self._manager.start(generation, _kept(prompt, prepared), asked_at=asked_at)
             return generation.id
         raise GenerationRunning
 

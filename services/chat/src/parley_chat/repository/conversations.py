@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from parley_kit.db import new_id
 from sqlalchemy.dialects.postgresql import insert
 
-from parley_chat.conversation import Conversation, History, Message
+from parley_chat.conversation import Conversation, History, Message, alternate
 from parley_chat.generation import Generation, State, Turn
 from parley_chat.models import conversations, generations, messages
 from parley_chat.repository.base import MESSAGE, Base, to_message
@@ -157,7 +157,7 @@ class ConversationRepository(Base):
         """Return the prompt of a stored generation."""
         content = sa.func.coalesce(_g.text, _m.content)
         statement = (
-            sa.select(_m.role, content.label("content"))
+            sa.select(_m.position, _m.role, content.label("content"))
             .select_from(messages.outerjoin(generations, _g.id == _m.generation_id))
             .where(
                 _m.conversation_id == generation.conversation_id,
@@ -167,7 +167,8 @@ class ConversationRepository(Base):
             )
             .order_by(_m.position)
         )
-        return [Turn(row.role, row.content) for row in await self._rows(statement)]
+        rows = await self._rows(statement)
+        return [turn for _, turn in alternate((row.position, Turn(row.role, row.content)) for row in rows)]
 
 
 def _conversation(row: sa.Row[Any]) -> Conversation:
