@@ -33,17 +33,20 @@ class Log:
 
     def tail(self, lines: int = 12) -> list[str]:
         """Return the last lines, each cut to a readable length."""
+        return [line[:300] for line in self._last(lines)]
+
+    def _last(self, lines: int) -> list[str]:
         try:
             with self.path.open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
                 text = file.read().decode(errors="replace")
         except FileNotFoundError:
             return []
-        return [line[:300] for line in text.splitlines() if line.strip()][-lines:]
+        return [line for line in text.splitlines() if line.strip()][-lines:]
 
     def doing(self) -> str:
         """Return what the process last said, short."""
-        last = self.tail(1)
+        last = self._last(1)
         return _message(last[0])[:100] if last else ""
 
     def important(self) -> list[str]:

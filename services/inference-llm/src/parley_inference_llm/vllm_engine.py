@@ -11,6 +11,7 @@ import ctypes
 import gc
 import os
 import re
+import secrets
 import signal
 import time
 import uuid
@@ -138,6 +139,7 @@ def _start(settings: Settings) -> VllmEngine:
             load_format="safetensors",
             trust_remote_code=False,
             enable_log_requests=False,
+            seed=secrets.randbelow(2**31),  # with vLLM's own, 0, every start would answer the same in the same order
             **_revision(settings),
         )
         config = arguments.create_engine_config()
@@ -188,7 +190,8 @@ def _revision(settings: Settings) -> dict[str, str]:
 
 def _die_with_parent() -> None:
     """Tie a forked process to this one's life: a killed parent would leave the engine behind, with its memory."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # Not SIGTERM: the engine handles that one by itself, and was seen to stay.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _finish_reason(reason: str | None) -> str:
