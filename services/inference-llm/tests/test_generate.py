@@ -131,7 +131,7 @@ async def test_another_model_is_somewhere_else(client):
         ({"max_output_tokens": 0}, "sampling.maxOutputTokens"),
         ({"temperature": 3}, "sampling.temperature"),
         ({"top_p": 0}, "sampling.topP"),
-        ({"stop": [""]}, "sampling"),  # only the engine knows
+        ({"stop": [""]}, "sampling.stop[0]"),
     ],
 )
 async def test_bad_sampling_is_named(client, sampling, field):

@@ -126,7 +126,7 @@ def _start(settings: Settings) -> VllmEngine:
     from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415
 
     on_cpu = current_platform.is_cpu()
-    if on_cpu:  # the worker inside the engine's process: half the time per token, and a process less
+    if on_cpu:  # the worker inside the engine's process: less time per token for few streams, and a process less
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     try:
         arguments = AsyncEngineArgs(

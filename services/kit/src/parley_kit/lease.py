@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Callable
 
 import grpc
@@ -55,4 +56,5 @@ class RegistryLease:
                     held = True
                     on_first()
                 wait = self._announced.ttl_seconds / 3
-            await asyncio.sleep(wait)
+            # Replicas that started together do not renew together.
+            await asyncio.sleep(wait * random.uniform(0.8, 1))  # noqa: S311 - no secret
