@@ -11,6 +11,7 @@ import psutil
 import pytest
 from parley_dev import health
 from parley_dev.config import CannotRunError
+from parley_dev.logs import Log
 from parley_dev.supervisor import Spec, StartFailedError, Supervised, run_to_end
 
 # Answers GET with 200 on a port; its child sleeps, as vLLM's engine process would.
@@ -169,3 +170,13 @@ def test_the_launcher_is_importable_without_site_packages():
     # child.py runs by python -I -S: an import of ours or of a package would break every start.
     source = (Path(__file__).parents[1] / "src/parley_dev/child.py").read_text()
     assert "parley" not in source.split('"""', 2)[2]
+
+
+def test_the_last_lines_are_those_of_the_present_process(tmp_path):
+    log = Log(tmp_path / "log")
+    with log.open() as file:
+        file.write(b"from before, without an end of line")
+    with log.open() as file:
+        file.write(b"now\n")
+    assert log.tail() == ["now"]
+    assert log.doing() == "now"

@@ -23,13 +23,22 @@ class Log:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._seen = 0
+        self._began = 0  # where the present process began to write
 
     def open(self) -> BinaryIO:
         """Open the file for a process that is about to start."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = self.path.open("ab")  # appending: restarts continue it, and shrink() leaves no hole
-        self._seen = file.tell()
+        if file.tell() and not self._ends_a_line():  # a library's last words may not
+            file.write(b"\n")
+            file.flush()
+        self._seen = self._began = file.tell()
         return file
+
+    def _ends_a_line(self) -> bool:
+        with self.path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
 
     def tail(self, lines: int = 12) -> list[str]:
         """Return the last lines, each cut to a readable length."""
@@ -38,7 +47,7 @@ class Log:
     def _last(self, lines: int) -> list[str]:
         try:
             with self.path.open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+                file.seek(max(self._began, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
                 text = file.read().decode(errors="replace")
         except FileNotFoundError:
             return []
@@ -74,7 +83,7 @@ class Log:
         # Copied and emptied, not renamed: the process holds the file open and would go on writing to the old one.
         shutil.copyfile(self.path, self.path.with_name(self.path.name + ".1"))
         os.truncate(self.path, 0)
-        self._seen = 0
+        self._seen = self._began = 0
 
 
 def _message(line: str) -> str:
