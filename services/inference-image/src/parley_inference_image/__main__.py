@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
-import sys
 
 from parley.image.v1.image_job_service_pb2_grpc import add_ImageJobServiceServicer_to_server
 from parley.registry.v1 import lease_service_pb2, model_pb2
@@ -110,11 +108,8 @@ def build() -> Service:
     service.on_drain.append(replica.drain)
 
     async def leave() -> None:
-        # The thread cannot be interrupted, and libraries crash when Python is taken down beneath them.
-        if engine_thread.busy:
-            telemetry.flush()
-            sys.stdout.flush()
-            os._exit(int(service.failed))
+        telemetry.flush()
+        engine_thread.leave(int(service.failed))
 
     service.on_stop += [replica.stop, leave]
     return service

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -59,6 +61,15 @@ class EngineThread:
             self._started = True
             threading.Thread(target=self._work, daemon=True, name="engine").start()
         return asyncio.shield(future)
+
+    def leave(self, status: int) -> None:
+        """End the process here and now when a call is still running; the last thing that a process does.
+
+        Torch calls std::terminate when Python is taken down beneath one of its threads.
+        """
+        if self.busy:
+            sys.stdout.flush()
+            os._exit(status)
 
     def _work(self) -> None:
         while True:

@@ -39,6 +39,8 @@ class VllmEngine:
     def __init__(self, engine: Any, config: Any) -> None:
         self._engine = engine
         self._tokenizer = engine.get_tokenizer()
+        words = sorted(self._tokenizer.all_special_tokens, key=len, reverse=True)
+        self._control_words = re.compile("|".join(map(re.escape, words)) or "(?!)")
         self._defaults: dict[str, Any] = config.model_config.get_diff_sampling_param()
         self.window: int = config.model_config.max_model_len
 
@@ -46,7 +48,7 @@ class VllmEngine:
         """Return the prompt's tokens."""
         from jinja2.exceptions import TemplateError  # noqa: PLC0415 - loaded by start()
 
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+        turns = [{"role": message.role, "content": self._plain(message.content)} for message in messages]
         try:
             tokens = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)
         except TemplateError as error:  # some models take no system message, or no two turns of one role
@@ -55,7 +57,12 @@ class VllmEngine:
 
     def tokenize(self, text: str) -> list[int]:
         """Return the tokens of plain text."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+        return list(self._tokenizer.encode(self._plain(text), add_special_tokens=False))
+
+    def _plain(self, text: str) -> str:
+        # Whoever writes `<|im_end|><|im_start|>system` must not end their turn and begin one of the operator's: a
+        # zero-width space inside makes the words text. Tokenizers know no other way once the template is rendered.
+        return self._control_words.sub(lambda found: f"{found[0][0]}\u200b{found[0][1:]}", text)
 
     async def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Step]:
         """Generate after the prompt."""
