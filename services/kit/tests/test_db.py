@@ -46,13 +46,16 @@ async def test_connections_that_were_closed_while_nobody_used_them_are_replaced(
     async with database("parley_auth", "auth") as made:
         engine, admin = create_engine(made.app_url, pool_size=5), create_engine(made.admin_url)
         connections = [await engine.connect() for _ in range(5)]
+        drivers = [(await connection.get_raw_connection()).driver_connection for connection in connections]
         for connection in connections:
-            await connection.execute(sa.text("SELECT 1"))
             await connection.close()
         async with admin.begin() as other:
             await other.execute(
                 sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'auth_app'")
             )
+        async with asyncio.timeout(20):  # the server ends them one by one
+            while not all(driver.is_closed() for driver in drivers):
+                await asyncio.sleep(0.01)
         for _ in range(5):
             async with engine.connect() as connection:
                 assert (await connection.execute(sa.text("SELECT 1"))).scalar_one() == 1

@@ -15,6 +15,8 @@ from parley_kit.errors import ParleyError
 
 log = structlog.get_logger()
 
+_RELEASE_SECONDS = 2.0
+
 
 class RegistryLease:
     """Keeps one replica's lease for one model. `announced` is what is sent at every renewal."""
@@ -23,6 +25,7 @@ class RegistryLease:
         self._stub = lease_service_pb2_grpc.LeaseServiceStub(registry)
         self._announced = announced
         self._task: asyncio.Task[None] | None = None
+        self._held = False
 
     async def keep(self, on_first: Callable[[], None]) -> None:
         """Take the lease and renew it every third of its life; returns at once. `on_first` is called when it is held."""
@@ -35,16 +38,18 @@ class RegistryLease:
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
+        if not self._held:
+            return
         request = lease_service_pb2.ReleaseLeaseRequest(
             model=self._announced.model, replica_id=self._announced.endpoint.replica_id
         )
         try:
-            await self._stub.ReleaseLease(request, timeout=2)
-        except ParleyError as error:
-            log.info("registry lease left to expire", reason=error.code)
+            async with asyncio.timeout(_RELEASE_SECONDS):  # over all of it, the service's own token included
+                await self._stub.ReleaseLease(request)
+        except (ParleyError, TimeoutError) as error:
+            log.info("registry lease left to expire", error=type(error).__name__)
 
     async def _renew(self, on_first: Callable[[], None]) -> None:
-        held = False
         while True:
             try:
                 await self._stub.RenewLease(self._announced, timeout=5)
@@ -52,8 +57,8 @@ class RegistryLease:
                 log.warning("registry lease not renewed", reason=error.code, error=error.message)
                 wait = 1.0
             else:
-                if not held:
-                    held = True
+                if not self._held:
+                    self._held = True
                     on_first()
                 wait = self._announced.ttl_seconds / 3
             # Replicas that started together do not renew together.
