@@ -119,6 +119,13 @@ async def test_a_late_charge_takes_at_most_what_is_available(client, user, rows,
     assert await client.credits(user) == (GRANT - 100, 900, 0)
 
 
+async def test_a_late_charge_is_at_most_the_hold(client, user, rows, repository):
+    late = await client.place(user, 100)
+    await expire(rows, repository, late.id)
+    assert (await client.settle(late.id, 500)).charged_micros == 100
+    assert await client.credits(user) == (GRANT - 100, 0, GRANT - 100)
+
+
 async def test_many_holds_at_once_never_exceed_the_balance(client, user):
     answers = await asyncio.gather(*(client.place(user, 100) for _ in range(50)), return_exceptions=True)
     assert sum(not isinstance(answer, ParleyError) for answer in answers) == GRANT // 100

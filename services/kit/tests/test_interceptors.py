@@ -70,7 +70,9 @@ async def test_a_bad_token_is_refused_before_the_handler(served, behaviour, toke
 
 
 @pytest.mark.parametrize(
-    "claims", [{"aud": "else"}, {"iss": "else"}, {"role": "root"}, {"exp": 1}], ids=["aud", "iss", "role", "exp"]
+    "claims",
+    [{"aud": "else"}, {"iss": "else"}, {"role": "root"}, {"exp": 1}, {"exp": None}],
+    ids=["aud", "iss", "role", "expired", "without end"],
 )
 async def test_a_token_for_another_purpose_is_refused(served, behaviour, tokens, some_id, claims):
     assert body(await get(served, tokens.user(**claims), some_id))["code"] == "UNAUTHENTICATED"

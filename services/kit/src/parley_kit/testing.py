@@ -137,7 +137,7 @@ class TestTokens:
         self._key = ECKey.generate_key("P-256", parameters={"kid": "test"}, private=True)
 
     def user(self, user_id: uuid.UUID | None = None, **claims: Any) -> str:
-        """Return a user's token; `claims` override what auth would write."""
+        """Return a user's token; `claims` override what auth would write, None leaves one out."""
         return self._issue(**{"sub": str(user_id or uuid.uuid4()), "role": ROLE_USER} | claims)
 
     def service(self, name: str) -> str:
@@ -164,7 +164,8 @@ class TestTokens:
     def _issue(self, **claims: Any) -> str:
         now = int(time.time())
         whole = {"iss": ISSUER, "aud": AUDIENCE, "iat": now, "nbf": now, "exp": now + 900, "jti": uuid.uuid4().hex}
-        return jwt.encode({"alg": ALGORITHM, "kid": "test"}, whole | claims, self._key, algorithms=[ALGORITHM])
+        written = {name: value for name, value in (whole | claims).items() if value is not None}
+        return jwt.encode({"alg": ALGORITHM, "kid": "test"}, written, self._key, algorithms=[ALGORITHM])
 
     async def verify(self, token: str) -> Principal:
         """Return who a token speaks for."""
