@@ -42,3 +42,9 @@ def test_a_folder_given_as_model_is_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert Mesh.from_env({"PARLEY_INFERENCE_LLM_MODEL": "mine"}).model == str(tmp_path / "mine")
     assert Mesh.from_env({"PARLEY_INFERENCE_LLM_MODEL": "Qwen/Qwen3-0.6B"}).model == "Qwen/Qwen3-0.6B"
+
+
+def test_one_port_for_two_is_named():
+    mesh = Mesh.from_env({"PARLEY_BASE_PORT": "23500", "PARLEY_INTERNAL_PORT": "23590"})
+    with pytest.raises(CannotRunError, match=r"23590 would be both envoy \(internal\)'s .* and envoy \(admin\)'s"):
+        mesh.ports()

@@ -147,16 +147,22 @@ class Mesh:
     def ports(self) -> dict[int, tuple[str, str]]:
         """Every port that this mesh listens on: to whom it belongs, and the setting that moves it."""
         base = "PARLEY_BASE_PORT"
-        ports = {
-            self.edge_port: ("envoy (edge)", "PARLEY_EDGE_PORT"),
-            self.internal_port: ("envoy (internal)", "PARLEY_INTERNAL_PORT"),
-            self.admin_port: ("envoy (admin)", base),
-        }
+        wanted = [
+            (self.edge_port, "envoy (edge)", "PARLEY_EDGE_PORT"),
+            (self.internal_port, "envoy (internal)", "PARLEY_INTERNAL_PORT"),
+            (self.admin_port, "envoy (admin)", base),
+        ]
         if not self.database_url:
-            ports[self.postgres_port] = ("postgres", base)
+            wanted.append((self.postgres_port, "postgres", base))
         for service in SERVICES:
-            ports[self.base_port + service.offset] = (service.name, base)
-            ports[self.base_port + _METRICS + service.offset] = (f"{service.name} (metrics)", base)
+            wanted.append((self.base_port + service.offset, service.name, base))
+            wanted.append((self.base_port + _METRICS + service.offset, f"{service.name} (metrics)", base))
+        ports: dict[int, tuple[str, str]] = {}
+        for port, owner, setting in wanted:
+            if port in ports:
+                other, its_setting = ports[port]
+                raise CannotRunError(f"Port {port} would be both {other}'s ({its_setting}) and {owner}'s ({setting}).")
+            ports[port] = owner, setting
         return ports
 
     def service_env(self, service: ServiceInfo, urls: Mapping[str, str]) -> dict[str, str]:
