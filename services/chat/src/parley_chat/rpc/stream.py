@@ -29,7 +29,7 @@ async def told(events: AsyncGenerator[tuple[Event, EventLog]]) -> AsyncGenerator
             async for event, log in events:
                 last = log
                 yield convert.to_event(event, log)
-        except Exception:
+        except Exception:  # whatever it is: it is told in the stream, where a status would come too late
             if last is None:
                 raise
             _log.exception("stream broke", generation_id=str(last.generation_id))
