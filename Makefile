@@ -24,8 +24,8 @@ endif
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo "Variables, e.g. make run MODEL=Qwen/Qwen3-0.6B EDGE_PORT=8081:"
-	@echo "  MODEL=…          language model: a folder or an id on the Hugging Face hub (default: a tiny one made here)"
+	@echo "Variables, e.g. make run MODEL=../my-model EDGE_PORT=8081:"
+	@echo "  MODEL=…          language model: a folder, or org/name@<commit> of the Hugging Face hub (default: a tiny one made here)"
 	@echo "  IMAGE_MODEL=…    diffusers pipeline: likewise"
 	@echo "  EDGE_PORT=8080   where apps come in          INTERNAL_PORT=9090  where operators come in (gRPC)"
 	@echo "  DATABASE_URL=…   another Postgres, as a role that may create roles and databases"

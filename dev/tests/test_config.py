@@ -41,7 +41,7 @@ def test_a_folder_given_as_model_is_found_from_anywhere(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
     assert Mesh.from_env({"PARLEY_INFERENCE_LLM_MODEL": "mine"}).model == str(tmp_path / "mine")
-    assert Mesh.from_env({"PARLEY_INFERENCE_LLM_MODEL": "Qwen/Qwen3-0.6B"}).model == "Qwen/Qwen3-0.6B"
+    assert Mesh.from_env({"PARLEY_INFERENCE_LLM_MODEL": "org/name@abc"}).model == "org/name@abc"
 
 
 def test_one_port_for_two_is_named():

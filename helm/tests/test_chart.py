@@ -3,6 +3,7 @@
 import functools
 import importlib.metadata
 import itertools
+import re
 import subprocess
 from pathlib import Path
 
@@ -112,6 +113,13 @@ def test_every_setting_exists_in_its_service(documents):
         }
         if document["kind"] == "Deployment":
             assert required <= ours
+
+
+def test_models_are_pinned(documents):
+    for name in ("parley-inference-llm", "parley-inference-image"):
+        (container,) = of(documents, "Deployment")[name]["spec"]["template"]["spec"]["containers"]
+        (model,) = [variable["value"] for variable in container["env"] if variable["name"].endswith("_MODEL")]
+        assert re.fullmatch(r"[^@]+@[0-9a-f]{40}", model)
 
 
 def test_every_service_with_a_schema_is_migrated_by_its_owner(documents):

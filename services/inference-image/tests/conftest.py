@@ -35,7 +35,7 @@ def tiny_model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def engine(tiny_model) -> Engine:
-    return diffusers_engine.load(str(tiny_model), revision="main", device="cpu")
+    return diffusers_engine.load(str(tiny_model), device="cpu")
 
 
 @pytest_asyncio.fixture

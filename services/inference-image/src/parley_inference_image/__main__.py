@@ -118,7 +118,7 @@ def build() -> Service:
 def _load(settings: Settings) -> Engine:
     from parley_inference_image import diffusers_engine  # noqa: PLC0415 - takes seconds: only in the loading thread
 
-    return diffusers_engine.load(settings.model, revision=settings.revision, device=settings.device)
+    return diffusers_engine.load(settings.model, device=settings.device)
 
 
 if __name__ == "__main__":

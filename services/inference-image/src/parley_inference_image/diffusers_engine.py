@@ -1,7 +1,7 @@
 """The diffusers engine: the only module that imports torch and diffusers.
 
-Importing it takes seconds, so it is imported in the thread that loads the model, after the server listens. Weights come
-from safetensors only and no code of a model repository is ever run.
+Importing it takes seconds, so it is imported in the thread that loads the model, after the server listens. What may be
+loaded is decided here and in `parley_kit.hub`; diffusers gets a folder, reads safetensors only, and runs no code of it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import io
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,19 @@ from typing import Any
 # steps up to fifteen times slower (100 steps of the small model: 1.5 to 40 s; sleeping: 2.5 to 5 s).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import structlog
 import torch
-from diffusers import DiffusionPipeline  # AutoPipeline imports twice as long
+from diffusers import DiffusionPipeline, pipelines  # AutoPipeline imports twice as long
 from diffusers.utils import logging as diffusers_logging
-from huggingface_hub import HfApi
+from parley_kit import hub
+from parley_kit.hub import UnusableModel
 from transformers.utils import logging as transformers_logging
 
 from parley_inference_image.engine import OnStep
-from parley_inference_image.errors import UnusableModel
 from parley_inference_image.job import Picture
 
-_log = structlog.get_logger()
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_READ = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+_UNREAD = ("*/*.*.safetensors",)  # `model.fp16.safetensors`: variants that nobody asked for
+_OWN = frozenset({"diffusers", "transformers"})
 _NEEDED = ("prompt", "width", "height", "num_inference_steps", "generator", "callback_on_step_end")
 
 
@@ -70,36 +69,46 @@ class DiffusersEngine:
         return png.getvalue()
 
 
-def load(source: str, *, revision: str, device: str) -> DiffusersEngine:
-    """Load a pipeline folder, or a hub id at the commit that `revision` names now. Raises UnusableModel."""
+def load(model: str, *, device: str) -> DiffusersEngine:
+    """Load a pipeline: a folder, or a hub model as `org/name@<commit>`. Raises UnusableModel."""
     target = _device(device)
-    if source.startswith((".", "/", "~")) and not Path(source).is_dir():
-        raise UnusableModel(f"{source}: there is no such folder")
+    folder = _folder(model)
     try:
-        where: dict[str, Any] = (
-            {"local_files_only": True} if Path(source).is_dir() else {"revision": _commit(source, revision)}
-        )
         pipeline = DiffusionPipeline.from_pretrained(
-            source,
+            folder,
             use_safetensors=True,
             trust_remote_code=False,
+            local_files_only=True,
             dtype=torch.bfloat16 if target.startswith("cuda") else torch.float32,
-            **where,
         ).to(target)
-    except Exception as error:  # whatever a foreign folder or hub makes the libraries raise
-        raise UnusableModel(f"{source}: {error}") from error
+    except Exception as error:  # whatever a foreign folder makes the libraries raise
+        raise UnusableModel(f"{model}: {error}") from error
     return DiffusersEngine(pipeline)
 
 
-def _commit(source: str, revision: str) -> str:
-    """Return the commit to load: replicas that start at different times must not serve different weights unknowingly."""
-    if _COMMIT.fullmatch(revision):
-        return revision
-    commit: str | None = HfApi().model_info(source, revision=revision).sha
-    if commit is None:
-        raise UnusableModel(f"{source}: the hub names no commit for {revision}")
-    _log.info("hub revision resolved", model=source, revision=revision, commit=commit)
-    return commit
+def _folder(model: str) -> Path:
+    """Return the folder to load; of a hub model, the small files are looked at before the weights are fetched."""
+    folder = hub.fetch(model, ["*.json"])
+    parts = _parts(model, folder)
+    for part in parts:
+        hub.check(model, folder, part if (folder / part).is_dir() else "")
+    folder = hub.fetch(model, ["model_index.json", *(f"{part}/{kind}" for part in parts for kind in _READ)], _UNREAD)
+    hub.stay_offline()
+    return folder
+
+
+def _parts(model: str, folder: Path) -> list[str]:
+    """Return the names of the pipeline's parts, when all classes are diffusers' and transformers' own."""
+    parts = []
+    for name, value in hub.read_json(folder / "model_index.json").items():
+        match value:
+            case [str(library), *_] if name != "_ignore_files":
+                # Any other library is a file of the model's, or whatever Python can import under that name.
+                if name == "_class_name" or not (library in _OWN or hasattr(pipelines, library)):
+                    what = f"{model}: model_index.json asks for code of the model's own ({name}: {value})"
+                    raise UnusableModel(f"{what}, and that is never run")
+                parts.append(name)
+    return parts
 
 
 def _device(wish: str) -> str:

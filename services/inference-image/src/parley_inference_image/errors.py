@@ -9,7 +9,7 @@ ParleyError
 Engine faults never reach the wire; they end in the job's `error`.
 ├── Stopped                   the drawing was stopped on purpose
 ├── EngineStuck               a stopped drawing does not end
-└── UnusableModel             the model cannot be loaded or cannot be drawn with
+└── UnusableModel             (parley_kit.hub) the model cannot be loaded or cannot be drawn with
 """
 
 from __future__ import annotations
@@ -49,7 +49,3 @@ class Stopped(Exception):
 
 class EngineStuck(Exception):
     """A stopped drawing does not come back from its step; only a new process can draw again."""
-
-
-class UnusableModel(Exception):
-    """The configured model cannot be used; the text says why, for the operator."""

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 
 import structlog
+from parley_kit.hub import UnusableModel
 from parley_kit.lease import RegistryLease
 
 from parley_inference_image import metrics
 from parley_inference_image.engine import Engine
 from parley_inference_image.engine_thread import EngineThread
-from parley_inference_image.errors import UnusableModel
 from parley_inference_image.repository import Repository
 from parley_inference_image.upkeep import Upkeep
 from parley_inference_image.watch import Watch

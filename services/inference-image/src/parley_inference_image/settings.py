@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import socket
-from pathlib import Path
 
+from parley_kit import hub
 from parley_kit.settings import ServiceSettings, settings_config
 from pydantic import Field
 
@@ -15,14 +15,13 @@ class Settings(ServiceSettings):
 
     model_config = settings_config("PARLEY_INFERENCE_IMAGE_")
 
-    model: str = Field(description="Folder of a diffusers pipeline, or its id on the Hugging Face hub.")
+    model: str = Field(
+        description="Folder of a diffusers pipeline, or a hub model at a commit: `org/name@<40 hexadecimal digits>`."
+    )
     model_name: str = Field(
         default="",
         max_length=128,
-        description="Id of the model in the catalogue; empty means the name of the folder, or the hub id.",
-    )
-    revision: str = Field(
-        default="main", description="Branch, tag or commit of a hub model; resolved to a commit once, at start."
+        description="Id of the model in the catalogue; empty means the name of the folder, or `org/name`.",
     )
     objects_url: str = Field(description="Where pictures are stored: `file:///folder` or `s3://bucket/prefix`.")
     device: str = Field(
@@ -47,8 +46,7 @@ class Settings(ServiceSettings):
     @property
     def served_model(self) -> str:
         """Id of the model in the catalogue."""
-        folder = Path(self.model)
-        return self.model_name or (folder.resolve().name if folder.is_dir() else self.model)
+        return self.model_name or hub.served_name(self.model)
 
     @property
     def address(self) -> str:

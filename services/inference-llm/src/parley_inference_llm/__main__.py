@@ -6,12 +6,12 @@ import structlog
 from parley.inference.llm.v1.llm_service_pb2_grpc import add_LlmServiceServicer_to_server
 from parley.registry.v1 import lease_service_pb2, model_pb2
 from parley_kit.clients import open_channel
+from parley_kit.hub import UnusableModel
 from parley_kit.identity import RemoteJwksVerifier, ServiceTokenSource
 from parley_kit.lease import RegistryLease
 from parley_kit.server import Service, main
 
 from parley_inference_llm import vllm_engine
-from parley_inference_llm.errors import UnusableModel
 from parley_inference_llm.generator import Generator
 from parley_inference_llm.rpc.llm import LlmService
 from parley_inference_llm.settings import Settings

@@ -4,7 +4,7 @@ ParleyError
 ├── ContextWindowExceeded   400  what must be in the prompt does not fit
 └── WrongModel              404  this replica serves another model
 
-UnusableModel never reaches the wire: the process ends with its text.
+UnusableModel (parley_kit.hub) never reaches the wire: the process ends with its text.
 """
 
 from __future__ import annotations
@@ -30,7 +30,3 @@ class WrongModel(ParleyError):
 
     def __init__(self, asked: str, served: str) -> None:
         super().__init__(f"This replica serves {served}, not {asked[:128]}.")
-
-
-class UnusableModel(Exception):
-    """The configured model cannot be used; the text says why, for the operator."""

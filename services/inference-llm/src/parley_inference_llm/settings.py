@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 
+from parley_kit import hub
 from parley_kit.settings import ServiceSettings, settings_config
 from pydantic import Field
 
@@ -14,14 +14,13 @@ class Settings(ServiceSettings):
 
     model_config = settings_config("PARLEY_INFERENCE_LLM_")
 
-    model: str = Field(description="Folder of a Hugging Face model, or its id on the hub.")
+    model: str = Field(
+        description="Folder of a Hugging Face model, or a hub model at a commit: `org/name@<40 hexadecimal digits>`."
+    )
     model_name: str = Field(
         "",
         max_length=128,
-        description="Id of the model in the catalogue; empty means the name of the folder, or the hub id.",
-    )
-    revision: str = Field(
-        "main", description="Branch, tag or commit of a hub model; resolved to a commit once, at start."
+        description="Id of the model in the catalogue; empty means the name of the folder, or `org/name`.",
     )
     max_model_len: int = Field(
         0, ge=0, description="Context window in tokens; 0 means the model's own, which may not fit the memory."
@@ -41,8 +40,7 @@ class Settings(ServiceSettings):
     @property
     def served_model(self) -> str:
         """Id of the model in the catalogue."""
-        folder = Path(self.model)
-        return self.model_name or (folder.resolve().name if folder.is_dir() else self.model)
+        return self.model_name or hub.served_name(self.model)
 
     @property
     def address(self) -> str:

@@ -2,7 +2,7 @@
 
 Importing takes seconds and starting forks: it is done before anything of gRPC runs. On CPUs the engine's processes are
 forked from this one, imports included, which takes 7 s where spawning takes 35; that leans on vLLM's internals, and a test
-holds it. Weights come from safetensors only, and no code of a model repository is ever run.
+holds it. `parley_kit.hub` decides what may be loaded; vLLM gets a folder, reads safetensors only, and runs no code of it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from parley_kit import hub
 from parley_kit.errors import InvalidArgument, Unavailable
+from parley_kit.hub import UnusableModel
 
 from parley_inference_llm import metrics
 from parley_inference_llm.engine import ChatMessage, Sampling, Step
-from parley_inference_llm.errors import UnusableModel
 from parley_inference_llm.settings import Settings
 
 _log = structlog.get_logger()
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_READ = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "tokenizer.model*", "*.tiktoken")
+_UNREAD = ("*/*",)  # other formats, and what was left of training
 _PR_SET_PDEATHSIG = 1
 
 
@@ -113,12 +115,11 @@ class VllmEngine:
 def start(settings: Settings) -> VllmEngine:
     """Load the model; takes seconds and must run before anything of gRPC. Raises UnusableModel."""
     began = time.perf_counter()
-    if settings.model.startswith((".", "/", "~")) and not Path(settings.model).is_dir():
-        raise UnusableModel(f"{settings.model}: there is no such folder")
+    folder = _folder(settings.model)
     _set_environment(settings)
     gc.disable()  # millions of new objects and no garbage: importing is faster, and forked children share the pages
     try:
-        made = _start(settings)
+        made = _start(settings, folder)
     finally:
         gc.enable()
     seconds = time.perf_counter() - began
@@ -127,7 +128,18 @@ def start(settings: Settings) -> VllmEngine:
     return made
 
 
-def _start(settings: Settings) -> VllmEngine:
+def _folder(model: str) -> Path:
+    """Return the folder to load; of a hub model, the small files are looked at before the weights are fetched."""
+    folder = hub.fetch(model, ["*.json"], _UNREAD)
+    hub.check(model, folder)
+    folder = hub.fetch(model, _READ, _UNREAD)
+    if not any(folder.glob("*.safetensors")):  # vLLM would say so in its worker, with a traceback
+        raise UnusableModel(f"{model}: it has no weights as safetensors; convert what it has, or take another variant")
+    hub.stay_offline()
+    return folder
+
+
+def _start(settings: Settings, folder: Path) -> VllmEngine:
     from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415 - seconds, and after the environment is set
     from vllm.platforms import current_platform  # noqa: PLC0415
     from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415
@@ -137,7 +149,7 @@ def _start(settings: Settings) -> VllmEngine:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     try:
         arguments = AsyncEngineArgs(
-            model=settings.model,
+            model=str(folder),
             served_model_name=[settings.served_model],
             max_model_len=settings.max_model_len or None,
             max_num_seqs=settings.max_num_seqs,
@@ -147,7 +159,6 @@ def _start(settings: Settings) -> VllmEngine:
             trust_remote_code=False,
             enable_log_requests=False,
             seed=secrets.randbelow(2**31),  # with vLLM's own, 0, every start would answer the same in the same order
-            **_revision(settings),
         )
         config = arguments.create_engine_config()
         if on_cpu:
@@ -168,31 +179,12 @@ def _start(settings: Settings) -> VllmEngine:
 
 
 def _set_environment(settings: Settings) -> None:
-    wanted = {
+    os.environ |= {
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CONFIGURE_LOGGING": "0",  # its messages go through our JSON log
         "VLLM_CPU_KVCACHE_SPACE": str(settings.cpu_kv_cache_gib),
         "TOKENIZERS_PARALLELISM": "true",  # said, because forking after its use otherwise warns
     }
-    if Path(settings.model).is_dir():
-        wanted["HF_HUB_OFFLINE"] = "1"
-    os.environ.update(wanted)
-
-
-def _revision(settings: Settings) -> dict[str, str]:
-    """Return the commit to load: replicas that start at different times must not serve different weights unknowingly."""
-    source, revision = settings.model, settings.revision
-    if Path(source).is_dir():
-        return {}
-    if _COMMIT.fullmatch(revision):
-        return {"revision": revision, "tokenizer_revision": revision}
-    from huggingface_hub import HfApi  # noqa: PLC0415 - local folders need none
-
-    commit: str | None = HfApi().model_info(source, revision=revision).sha
-    if commit is None:
-        raise UnusableModel(f"the hub names no commit for {revision}")
-    _log.info("hub revision resolved", model=source, revision=revision, commit=commit)
-    return {"revision": commit, "tokenizer_revision": commit}
 
 
 def _die_with_parent() -> None:

@@ -1,20 +1,24 @@
-"""For tests: databases on a real Postgres, real gRPC servers in process, and tokens."""
+"""For tests: databases on a real Postgres, real gRPC servers in process, tokens, and a hub of models."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
 import functools
+import hashlib
 import json
 import os
 import socket
 import threading
 import time
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import asyncpg
 import grpc
@@ -170,3 +174,73 @@ class TestTokens:
     async def verify(self, token: str) -> Principal:
         """Return who a token speaks for."""
         return verify_claims(token, KeySet([self._key]))
+
+
+class Hub(ThreadingHTTPServer):
+    """A Hugging Face hub with one model: the files of a folder, as `somebody/model`, at `COMMIT` and on `main`."""
+
+    NAME = "somebody/model"
+    COMMIT = "0123456789" * 4
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _HubRequest)
+        self.asked: list[str] = []
+        """Paths of the requests for the model."""
+        self.files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
+
+
+@contextmanager
+def hub(folder: Path, cache: Path) -> Generator[Hub]:
+    """Be the hub of this process and of those that it starts, with an empty cache."""
+    from huggingface_hub import constants  # noqa: PLC0415 - only the engines have it
+
+    with Hub(folder) as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+        files = url + constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
+        with (
+            mock.patch.multiple(constants, ENDPOINT=url, HUGGINGFACE_CO_URL_TEMPLATE=files),
+            mock.patch.multiple(constants, HF_HUB_CACHE=str(cache), HF_HUB_OFFLINE=False),
+            mock.patch.dict(os.environ, HF_ENDPOINT=url, HF_HUB_CACHE=str(cache), HF_HUB_OFFLINE="0"),
+        ):
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+            yield server
+            server.shutdown()
+
+
+class _HubRequest(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if Hub.NAME in path:  # not what the library wants to know about the hub
+            self.server.asked.append(path)
+        api, files = f"/api/models/{Hub.NAME}", f"/{Hub.NAME}/resolve/{Hub.COMMIT}/"
+        if path == f"{api}/revision/main":
+            self._send(json.dumps({"id": Hub.NAME, "sha": Hub.COMMIT}).encode())
+        elif path == f"{api}/tree/{Hub.COMMIT}":
+            tree = [
+                {"type": "file", "path": name, "size": file.stat().st_size, "oid": _etag(name)}
+                for name, file in self.server.files.items()
+            ]
+            self._send(json.dumps(tree).encode())
+        elif file := self.server.files.get(path.removeprefix(files)):
+            self._send(file.read_bytes(), {"X-Repo-Commit": Hub.COMMIT, "ETag": _etag(path.removeprefix(files))})
+        else:
+            self.send_error(404)
+
+    do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
+
+    def _send(self, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(200)
+        for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def _etag(name: str) -> str:
+    return hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
