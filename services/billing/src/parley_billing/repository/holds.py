@@ -1,8 +1,4 @@
-"""All SQL of billing. Every change is one statement, hence whole or not at all, sent without a transaction around it.
-
-Locks are always taken in the same order, a hold before its account (a new hold is nobody else's yet), and no statement
-takes two accounts: no two statements can wait for each other.
-"""
+"""Holds."""
 
 from __future__ import annotations
 
@@ -10,35 +6,11 @@ import uuid
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from parley_billing.hold import Hold, NewHold, State
-from parley_billing.ledger import Audit, Balance, Entry
-from parley_billing.models import PROMOTION, REVENUE
+from parley_billing.models import REVENUE
 from parley_billing.pricing import Price, Quantity
-
-_OPEN = sa.text("""
-    WITH account AS (
-        INSERT INTO billing.accounts (id, kind, user_id, balance_micros)
-        VALUES (:id, 'user', :user_id, :grant)
-        ON CONFLICT (user_id) DO NOTHING
-        RETURNING id
-    ), transfer AS (
-        INSERT INTO billing.transfers (id, kind, reference)
-        SELECT :transfer_id, 'welcome_grant', CAST(:user_id AS text) FROM account WHERE :grant > 0
-        RETURNING id
-    )
-    INSERT INTO billing.entries (transfer_id, account_id, amount_micros, balance_after_micros)
-    SELECT transfer.id, account.id, :grant, :grant FROM account, transfer
-    UNION ALL
-    SELECT transfer.id, :promotion, -:grant, NULL FROM transfer
-""").bindparams(
-    sa.bindparam("id", type_=sa.Uuid),
-    sa.bindparam("user_id", type_=sa.Uuid),
-    sa.bindparam("transfer_id", type_=sa.Uuid),
-    sa.bindparam("promotion", PROMOTION, type_=sa.Uuid),
-    sa.bindparam("grant", type_=sa.BigInteger),
-)
+from parley_billing.repository.base import Base
 
 # Of two racers with one id the later violates the primary key, which undoes its whole statement.
 _PLACE = sa.text("""
@@ -117,63 +89,14 @@ _OVERDUE = sa.text(
     "SELECT id FROM billing.holds WHERE state = 'PENDING' AND expires_at < now() ORDER BY expires_at LIMIT 500"
 )
 _PENDING = sa.text("SELECT count(*) FROM billing.holds WHERE state = 'PENDING'")
-_BALANCE = sa.text("SELECT balance_micros, held_micros FROM billing.accounts WHERE user_id = :user_id")
-_ENTRIES = sa.text("""
-    SELECT entry.seq, entry.id, entry.amount_micros, entry.balance_after_micros, entry.created_at, transfer.kind,
-        hold.id AS hold_id, hold.model, hold.input_tokens, hold.output_tokens, hold.pixel_steps
-    FROM billing.accounts AS account
-    JOIN billing.entries AS entry ON entry.account_id = account.id
-    JOIN billing.transfers AS transfer ON transfer.id = entry.transfer_id
-    LEFT JOIN billing.holds AS hold ON transfer.kind = 'charge' AND hold.id = CAST(transfer.reference AS uuid)
-    WHERE account.user_id = :user_id AND entry.seq < :before
-    ORDER BY entry.seq DESC LIMIT :limit
-""")
-# One statement sees one snapshot, whatever is being charged meanwhile.
-_AUDIT = sa.text("""
-    SELECT
-        (SELECT count(*) FROM billing.accounts) AS accounts,
-        (SELECT count(*) FROM billing.entries) AS entries,
-        (SELECT coalesce(sum(amount_micros), 0) FROM billing.entries)::bigint AS sum_micros,
-        (SELECT count(*) FROM billing.accounts AS account
-            LEFT JOIN (SELECT account_id, sum(amount_micros) AS total FROM billing.entries GROUP BY account_id) AS booked
-            ON booked.account_id = account.id
-            WHERE account.kind = 'user' AND account.balance_micros <> coalesce(booked.total, 0)) AS drifted_balances,
-        (SELECT count(*) FROM billing.accounts AS account
-            LEFT JOIN (SELECT account_id, sum(amount_micros) AS total FROM billing.holds WHERE state = 'PENDING'
-                GROUP BY account_id) AS pending
-            ON pending.account_id = account.id
-            WHERE account.held_micros <> coalesce(pending.total, 0)) AS drifted_holds,
-        (SELECT count(*) FROM billing.holds WHERE state = 'PENDING' AND expires_at < now()) AS overdue_holds
-""")
 
 
-class Repository:
-    """The ledger in Postgres."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-
-    async def _rows(self, statement: sa.TextClause, **values: Any) -> list[sa.Row[Any]]:
-        async with self._engine.connect() as connection:
-            result = await connection.execute(statement, values)
-            return list(result) if result.returns_rows else []
+class HoldRepository(Base):
+    """The life of a hold."""
 
     async def _hold(self, statement: sa.TextClause, **values: Any) -> Hold | None:
         rows = await self._rows(statement, **values)
         return _to_hold(rows[0]) if rows else None
-
-    async def open_account(self, user_id: uuid.UUID, grant: int, account_id: uuid.UUID, transfer_id: uuid.UUID) -> None:
-        """Open a user's account with its grant, unless there is one."""
-        await self._rows(_OPEN, id=account_id, user_id=user_id, grant=grant, transfer_id=transfer_id)
-
-    async def balance(self, user_id: uuid.UUID) -> Balance | None:
-        """Return what a user has; None without an account."""
-        rows = await self._rows(_BALANCE, user_id=user_id)
-        return Balance(rows[0].balance_micros, rows[0].held_micros) if rows else None
-
-    async def entries(self, user_id: uuid.UUID, before: int, limit: int) -> list[Entry]:
-        """Return a user's entries with a lower number than `before`, newest first."""
-        return [_to_entry(row) for row in await self._rows(_ENTRIES, user_id=user_id, before=before, limit=limit)]
 
     async def get(self, hold_id: uuid.UUID) -> Hold | None:
         """Return a hold."""
@@ -230,10 +153,6 @@ class Repository:
         """Count pending holds."""
         return int((await self._rows(_PENDING))[0][0])
 
-    async def audit(self) -> Audit:
-        """Recompute the ledger."""
-        return Audit(**(await self._rows(_AUDIT))[0]._mapping)  # noqa: SLF001 - SQLAlchemy's documented mapping view
-
 
 def _to_hold(row: sa.Row[Any]) -> Hold:
     settled = row.input_tokens is not None
@@ -248,19 +167,4 @@ def _to_hold(row: sa.Row[Any]) -> Hold:
         max_quantity=Quantity(row.max_input_tokens, row.max_output_tokens, row.max_pixel_steps),
         quantity=Quantity(row.input_tokens, row.output_tokens, row.pixel_steps) if settled else None,
         expires_at=row.expires_at,
-    )
-
-
-def _to_entry(row: sa.Row[Any]) -> Entry:
-    quantity = None if row.hold_id is None else Quantity(row.input_tokens, row.output_tokens, row.pixel_steps)
-    return Entry(
-        seq=row.seq,
-        id=row.id,
-        amount_micros=row.amount_micros,
-        balance_after_micros=row.balance_after_micros,
-        kind=row.kind,
-        reference="" if row.hold_id is None else str(row.hold_id),
-        model=row.model or "",
-        quantity=quantity,
-        created_at=row.created_at,
     )

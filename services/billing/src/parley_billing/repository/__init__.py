@@ -1,0 +1,15 @@
+"""All SQL of billing. Every change is one statement, hence whole or not at all, sent without a transaction around it.
+
+Locks are always taken in the same order, a hold before its account (a new hold is nobody else's yet), and no statement
+takes two accounts: no two statements can wait for each other.
+"""
+
+from __future__ import annotations
+
+from parley_billing.repository.accounts import AccountRepository
+from parley_billing.repository.audit import AuditRepository
+from parley_billing.repository.holds import HoldRepository
+
+
+class Repository(AccountRepository, HoldRepository, AuditRepository):
+    """The ledger in Postgres."""

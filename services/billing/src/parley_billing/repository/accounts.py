@@ -1,0 +1,79 @@
+"""Accounts and their entries."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import sqlalchemy as sa
+
+from parley_billing.ledger import Balance, Entry
+from parley_billing.models import PROMOTION
+from parley_billing.pricing import Quantity
+from parley_billing.repository.base import Base
+
+_OPEN = sa.text("""
+    WITH account AS (
+        INSERT INTO billing.accounts (id, kind, user_id, balance_micros)
+        VALUES (:id, 'user', :user_id, :grant)
+        ON CONFLICT (user_id) DO NOTHING
+        RETURNING id
+    ), transfer AS (
+        INSERT INTO billing.transfers (id, kind, reference)
+        SELECT :transfer_id, 'welcome_grant', CAST(:user_id AS text) FROM account WHERE :grant > 0
+        RETURNING id
+    )
+    INSERT INTO billing.entries (transfer_id, account_id, amount_micros, balance_after_micros)
+    SELECT transfer.id, account.id, :grant, :grant FROM account, transfer
+    UNION ALL
+    SELECT transfer.id, :promotion, -:grant, NULL FROM transfer
+""").bindparams(
+    sa.bindparam("id", type_=sa.Uuid),
+    sa.bindparam("user_id", type_=sa.Uuid),
+    sa.bindparam("transfer_id", type_=sa.Uuid),
+    sa.bindparam("promotion", PROMOTION, type_=sa.Uuid),
+    sa.bindparam("grant", type_=sa.BigInteger),
+)
+_BALANCE = sa.text("SELECT balance_micros, held_micros FROM billing.accounts WHERE user_id = :user_id")
+_ENTRIES = sa.text("""
+    SELECT entry.seq, entry.id, entry.amount_micros, entry.balance_after_micros, entry.created_at, transfer.kind,
+        hold.id AS hold_id, hold.model, hold.input_tokens, hold.output_tokens, hold.pixel_steps
+    FROM billing.accounts AS account
+    JOIN billing.entries AS entry ON entry.account_id = account.id
+    JOIN billing.transfers AS transfer ON transfer.id = entry.transfer_id
+    LEFT JOIN billing.holds AS hold ON transfer.kind = 'charge' AND hold.id = CAST(transfer.reference AS uuid)
+    WHERE account.user_id = :user_id AND entry.seq < :before
+    ORDER BY entry.seq DESC LIMIT :limit
+""")
+
+
+class AccountRepository(Base):
+    """Opens accounts and reads them."""
+
+    async def open_account(self, user_id: uuid.UUID, grant: int, account_id: uuid.UUID, transfer_id: uuid.UUID) -> None:
+        """Open a user's account with its grant, unless there is one."""
+        await self._rows(_OPEN, id=account_id, user_id=user_id, grant=grant, transfer_id=transfer_id)
+
+    async def balance(self, user_id: uuid.UUID) -> Balance | None:
+        """Return what a user has; None without an account."""
+        rows = await self._rows(_BALANCE, user_id=user_id)
+        return Balance(rows[0].balance_micros, rows[0].held_micros) if rows else None
+
+    async def entries(self, user_id: uuid.UUID, before: int, limit: int) -> list[Entry]:
+        """Return a user's entries with a lower number than `before`, newest first."""
+        return [_to_entry(row) for row in await self._rows(_ENTRIES, user_id=user_id, before=before, limit=limit)]
+
+
+def _to_entry(row: sa.Row[Any]) -> Entry:
+    quantity = None if row.hold_id is None else Quantity(row.input_tokens, row.output_tokens, row.pixel_steps)
+    return Entry(
+        seq=row.seq,
+        id=row.id,
+        amount_micros=row.amount_micros,
+        balance_after_micros=row.balance_after_micros,
+        kind=row.kind,
+        reference="" if row.hold_id is None else str(row.hold_id),
+        model=row.model or "",
+        quantity=quantity,
+        created_at=row.created_at,
+    )
