@@ -1,5 +1,6 @@
 """Fixtures: billing over real gRPC and real Postgres."""
 
+import datetime as dt
 import uuid
 
 import pytest
@@ -7,6 +8,7 @@ import pytest_asyncio
 import sqlalchemy as sa
 from parley_billing.billing import Billing
 from parley_billing.models import SCHEMA
+from parley_billing.reports import Reports
 from parley_billing.repository import Repository
 from parley_billing.rpc import servicers
 from parley_kit.db import create_engine, new_id
@@ -58,7 +60,10 @@ def tokens():
 @pytest_asyncio.fixture
 async def client(repository, tokens):
     billing = Billing(repository, PriceList(), welcome_grant=GRANT, new_id=new_id)
-    async with serve_in_process(servicers(billing), tokens) as (channel, _):
+    async with serve_in_process(servicers(billing, Reports(repository, lambda: dt.datetime.now(dt.UTC))), tokens) as (
+        channel,
+        _,
+    ):
         yield Client(channel, tokens)
 
 

@@ -3,10 +3,20 @@
 import uuid
 
 import grpc
-from parley.billing.v1 import audit_service_pb2, credit_pb2, credit_service_pb2, hold_pb2, hold_service_pb2
+from parley.billing.v1 import (
+    audit_service_pb2,
+    credit_pb2,
+    credit_service_pb2,
+    hold_pb2,
+    hold_service_pb2,
+    statement_service_pb2,
+    usage_service_pb2,
+)
 from parley.billing.v1.audit_service_pb2_grpc import AuditServiceStub
 from parley.billing.v1.credit_service_pb2_grpc import CreditServiceStub
 from parley.billing.v1.hold_service_pb2_grpc import HoldServiceStub
+from parley.billing.v1.statement_service_pb2_grpc import StatementServiceStub
+from parley.billing.v1.usage_service_pb2_grpc import UsageServiceStub
 from parley_billing.pricing import Price
 from parley_kit.errors import NotFound, parley_error_from
 
@@ -18,9 +28,9 @@ class PriceList:
     """One micro a prompt token, two a generated one, and a tenth for a pixel-step."""
 
     async def get(self, model, version):
-        if (model, version) != ("m", 1):
+        if model not in ("m", "other/model") or version != 1:
             raise NotFound("price")
-        return Price(1, 1_000_000, 2_000_000, 100_000)
+        return Price(version, 1_000_000, 2_000_000, 100_000)
 
 
 class Client:
@@ -32,13 +42,15 @@ class Client:
             CreditServiceStub(channel),
             AuditServiceStub(channel),
         )
+        self._usage, self._statements = UsageServiceStub(channel), StatementServiceStub(channel)
         self._tokens = tokens
         self._service = tokens.service("chat")
 
-    async def place(self, user, tokens, hold_id=None, **more):
+    async def place(self, user, tokens, hold_id=None, request_id=None, **more):
         values = {"model": "m", "price_version": 1, "max_quantity": credit_pb2.Quantity(input_tokens=tokens)} | more
         request = hold_service_pb2.PlaceHoldRequest(hold_id=str(hold_id or uuid.uuid4()), user_id=str(user), **values)
-        return await told(self._holds.PlaceHold(request, metadata=bearer(self._service)))
+        metadata = [*bearer(self._service), ("x-request-id", request_id or str(uuid.uuid4()))]
+        return await told(self._holds.PlaceHold(request, metadata=metadata))
 
     async def settle(self, hold_id, tokens=0, **more):
         quantity = credit_pb2.Quantity(**{"input_tokens": tokens} | more)
@@ -61,6 +73,18 @@ class Client:
     async def entries(self, user, **page):
         request = credit_service_pb2.ListEntriesRequest(**page)
         return await told(self._credits.ListEntries(request, metadata=bearer(self._tokens.user(user))))
+
+    async def usage(self, user, **values):
+        request = usage_service_pb2.ListUsageRequest(**values)
+        return await told(self._usage.ListUsage(request, metadata=bearer(self._tokens.user(user))))
+
+    async def statement(self, user, month):
+        request = statement_service_pb2.GetStatementRequest(month=month)
+        return await told(self._statements.GetStatement(request, metadata=bearer(self._tokens.user(user))))
+
+    async def statement_csv(self, user, month):
+        request = statement_service_pb2.GetStatementCsvRequest(month=month)
+        return await told(self._statements.GetStatementCsv(request, metadata=bearer(self._tokens.user(user))))
 
     async def audit(self, token=None):
         request = audit_service_pb2.AuditLedgerRequest()

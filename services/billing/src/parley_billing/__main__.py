@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 from parley_kit.clients import open_channel
 from parley_kit.db import create_engine, new_id
 from parley_kit.identity import RemoteJwksVerifier, ServiceTokenSource
@@ -11,6 +13,7 @@ from parley_kit.server import Service, main
 from parley_billing.billing import Billing
 from parley_billing.clients import GrpcPrices
 from parley_billing.expiry import sweep
+from parley_billing.reports import Reports
 from parley_billing.repository import Repository
 from parley_billing.rpc import servicers
 from parley_billing.settings import Settings
@@ -29,7 +32,7 @@ def build() -> Service:
     return Service(
         name="billing",
         settings=settings,
-        servicers=servicers(billing),
+        servicers=servicers(billing, Reports(repository, lambda: dt.datetime.now(dt.UTC))),
         verifier=RemoteJwksVerifier(auth),
         on_start=[expiry.start],
         on_stop=[expiry.stop, engine.dispose, registry.close, auth.close],

@@ -12,7 +12,7 @@ from parley_kit.errors import InvalidArgument, NotFound
 from parley_billing import metrics
 from parley_billing.clients import Prices
 from parley_billing.errors import InsufficientCredits
-from parley_billing.hold import Hold, NewHold, State
+from parley_billing.hold import Hold, NewHold, Origin, State
 from parley_billing.ledger import Audit, Balance, Entry
 from parley_billing.pricing import Quantity
 
@@ -73,10 +73,11 @@ class Billing:
         price_version: int,
         max_quantity: Quantity,
         ttl: dt.timedelta,
+        origin: Origin,
     ) -> Hold:
         """Set aside the price of `max_quantity`; InsufficientCredits when less is available."""
         price = await self._prices.get(model, price_version)
-        new = NewHold(hold_id, user_id, model, price, max_quantity, ttl)
+        new = NewHold(hold_id, user_id, model, price, max_quantity, ttl, origin)
         if new.amount_micros > MOST_MICROS:
             raise InvalidArgument("maxQuantity", f"costs {new.amount_micros} micros, more than {MOST_MICROS}")
         # A second round is for the account that the first one opened.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
+import io
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from parley.billing.v1 import audit_service_pb2, credit_pb2, hold_pb2
+from parley.billing.v1 import audit_service_pb2, credit_pb2, hold_pb2, statement_pb2, usage_pb2
+from parley_kit.errors import InvalidArgument
 
 from parley_billing.hold import Hold
 from parley_billing.ledger import Audit, Balance, Entry
 from parley_billing.pricing import Quantity
+from parley_billing.reports import Statement, Usage
 
 
 def from_quantity(quantity: credit_pb2.Quantity) -> Quantity:
@@ -17,10 +21,8 @@ def from_quantity(quantity: credit_pb2.Quantity) -> Quantity:
     return Quantity(quantity.input_tokens, quantity.output_tokens, quantity.pixel_steps)
 
 
-def to_quantity(quantity: Quantity | None) -> credit_pb2.Quantity | None:
+def to_quantity(quantity: Quantity) -> credit_pb2.Quantity:
     """Write counted units."""
-    if quantity is None:
-        return None
     return credit_pb2.Quantity(
         input_tokens=quantity.input_tokens, output_tokens=quantity.output_tokens, pixel_steps=quantity.pixel_steps
     )
@@ -37,7 +39,7 @@ def to_hold(hold: Hold) -> hold_pb2.Hold:
         model=hold.model,
         price_version=hold.price.version,
         expire_time=_timestamp(hold.expires_at),
-        quantity=to_quantity(hold.quantity),
+        quantity=None if hold.quantity is None else to_quantity(hold.quantity),
     )
 
 
@@ -51,17 +53,77 @@ def to_balance(balance: Balance) -> credit_pb2.CreditBalance:
 
 
 def to_entry(entry: Entry) -> credit_pb2.LedgerEntry:
-    """Write one line."""
-    return credit_pb2.LedgerEntry(
+    """Write one line; a charge with its receipt."""
+    written = credit_pb2.LedgerEntry(
         id=str(entry.id),
         amount_micros=entry.amount_micros,
         balance_after_micros=entry.balance_after_micros,
         kind=entry.kind,
-        reference=entry.reference,
-        model=entry.model,
-        quantity=to_quantity(entry.quantity),
         create_time=_timestamp(entry.created_at),
     )
+    if receipt := entry.receipt:
+        written.reference = str(receipt.hold_id)
+        written.model = receipt.model
+        written.price_version = receipt.price_version
+        written.quantity.CopyFrom(to_quantity(receipt.quantity))
+        written.request_id = receipt.request_id
+        written.trace_id = receipt.trace_id
+    return written
+
+
+def from_day(field: str, text: str) -> dt.date | None:
+    """Read `YYYY-MM-DD`; None when empty, InvalidArgument(field) when there is no such day."""
+    if not text:
+        return None
+    try:
+        return dt.datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a day has no time zone
+    except ValueError:
+        raise InvalidArgument(field, "is not a day; write it as YYYY-MM-DD") from None
+
+
+def from_month(text: str) -> dt.date:
+    """Read `YYYY-MM`, which its pattern has checked, as the first day of the month."""
+    return dt.date.fromisoformat(f"{text}-01")
+
+
+def to_usage(usage: Usage) -> usage_pb2.Usage:
+    """Write what was used on a day."""
+    return usage_pb2.Usage(
+        date=usage.day.isoformat(),
+        model=usage.model,
+        calls=usage.calls,
+        quantity=to_quantity(usage.quantity),
+        charged_micros=usage.charged_micros,
+    )
+
+
+def to_statement(statement: Statement) -> statement_pb2.Statement:
+    """Write a month."""
+    return statement_pb2.Statement(
+        month=f"{statement.month:%Y-%m}",
+        complete=statement.complete,
+        opening_balance_micros=statement.opening_balance_micros,
+        lines=[
+            statement_pb2.StatementLine(
+                kind=line.kind, model=line.model, entries=line.entries, amount_micros=line.amount_micros
+            )
+            for line in statement.lines
+        ],
+        closing_balance_micros=statement.closing_balance_micros,
+    )
+
+
+def to_statement_csv(statement: Statement) -> str:
+    """Write a month as CSV (RFC 4180)."""
+    month = f"{statement.month:%Y-%m}"
+    written = io.StringIO()
+    rows = csv.writer(written)
+    rows.writerow(("month", "kind", "model", "entries", "amount_micros"))
+    rows.writerow((month, "opening_balance", "", "", statement.opening_balance_micros))
+    for line in statement.lines:
+        rows.writerow((month, line.kind, line.model, line.entries, line.amount_micros))
+    rows.writerow((month, "closing_balance", "", "", statement.closing_balance_micros))
+    return written.getvalue()
 
 
 def to_audit(audit: Audit) -> audit_service_pb2.AuditLedgerResponse:

@@ -23,6 +23,14 @@ class State(enum.StrEnum):
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The request that a hold is placed for, so that a receipt leads to logs and traces; `trace_id` may be empty."""
+
+    request_id: str
+    trace_id: str
+
+
+@dataclass(frozen=True)
 class NewHold:
     """What a caller asks to set aside, at a pinned price."""
 
@@ -32,6 +40,7 @@ class NewHold:
     price: Price
     max_quantity: Quantity
     ttl: dt.timedelta
+    origin: Origin
 
     @property
     def amount_micros(self) -> int:

@@ -23,17 +23,27 @@ class Balance:
 
 
 @dataclass(frozen=True)
+class Receipt:
+    """What a charge was for."""
+
+    hold_id: uuid.UUID
+    model: str
+    price_version: int
+    quantity: Quantity
+    request_id: str
+    trace_id: str
+
+
+@dataclass(frozen=True)
 class Entry:
-    """One immutable line of a user's account; `seq` orders the lines."""
+    """One immutable line of a user's account; `seq` orders the lines. Charges have a receipt."""
 
     seq: int
     id: uuid.UUID
     amount_micros: int
     balance_after_micros: int
     kind: str
-    reference: str
-    model: str
-    quantity: Quantity | None
+    receipt: Receipt | None
     created_at: dt.datetime
 
 

@@ -62,6 +62,14 @@ entries = sa.Table(
     comment="Immutable. The entries of a transfer sum to zero, checked at commit.",
 )
 sa.Index("ix_entries_account_id_seq", entries.c.account_id, entries.c.seq)
+# Statements: the entries of users, which alone bear a balance.
+sa.Index(
+    "ix_entries_account_id_created_at",
+    entries.c.account_id,
+    entries.c.created_at,
+    postgresql_include=["amount_micros"],
+    postgresql_where=entries.c.balance_after_micros.is_not(None),
+)
 sa.Index("ix_entries_transfer_id", entries.c.transfer_id)
 
 holds = sa.Table(
@@ -87,6 +95,8 @@ holds = sa.Table(
     sa.Column("created_at", _moment, nullable=False, server_default=_now),
     sa.Column("expires_at", _moment, nullable=False),
     sa.Column("resolved_at", _moment),
+    sa.Column("request_id", sa.Text, nullable=False, server_default=""),
+    sa.Column("trace_id", sa.Text, nullable=False, server_default=""),
     sa.CheckConstraint("state IN ('PENDING', 'SETTLED', 'RELEASED', 'EXPIRED')", name="state"),
     sa.CheckConstraint("amount_micros >= 0", name="amount_not_negative"),
     sa.CheckConstraint("charged_micros BETWEEN 0 AND amount_micros", name="charged_at_most_amount"),
@@ -96,3 +106,9 @@ holds = sa.Table(
 _pending = sa.text("state = 'PENDING'")
 sa.Index("ix_holds_expires_at", holds.c.expires_at, postgresql_where=_pending)
 sa.Index("ix_holds_account_id", holds.c.account_id, postgresql_where=_pending)
+sa.Index(
+    "ix_holds_user_id_resolved_at",  # usage
+    holds.c.user_id,
+    holds.c.resolved_at,
+    postgresql_where=sa.text("state = 'SETTLED'"),
+)

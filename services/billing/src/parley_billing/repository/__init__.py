@@ -9,7 +9,8 @@ from __future__ import annotations
 from parley_billing.repository.accounts import AccountRepository
 from parley_billing.repository.audit import AuditRepository
 from parley_billing.repository.holds import HoldRepository
+from parley_billing.repository.reports import ReportRepository
 
 
-class Repository(AccountRepository, HoldRepository, AuditRepository):
+class Repository(AccountRepository, HoldRepository, ReportRepository, AuditRepository):
     """The ledger in Postgres."""

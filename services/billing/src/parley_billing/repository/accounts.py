@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from parley_billing.ledger import Balance, Entry
+from parley_billing.ledger import Balance, Entry, Receipt
 from parley_billing.models import PROMOTION
 from parley_billing.pricing import Quantity
 from parley_billing.repository.base import Base
@@ -37,11 +37,12 @@ _OPEN = sa.text("""
 _BALANCE = sa.text("SELECT balance_micros, held_micros FROM billing.accounts WHERE user_id = :user_id")
 _ENTRIES = sa.text("""
     SELECT entry.seq, entry.id, entry.amount_micros, entry.balance_after_micros, entry.created_at, transfer.kind,
-        hold.id AS hold_id, hold.model, hold.input_tokens, hold.output_tokens, hold.pixel_steps
+        hold.id AS hold_id, hold.model, hold.input_tokens, hold.output_tokens, hold.pixel_steps,
+        hold.price_version, hold.request_id, hold.trace_id
     FROM billing.accounts AS account
     JOIN billing.entries AS entry ON entry.account_id = account.id
     JOIN billing.transfers AS transfer ON transfer.id = entry.transfer_id
-    LEFT JOIN billing.holds AS hold ON transfer.kind = 'charge' AND hold.id = CAST(transfer.reference AS uuid)
+    LEFT JOIN billing.holds AS hold ON hold.id = CASE WHEN transfer.kind = 'charge' THEN CAST(transfer.reference AS uuid) END
     WHERE account.user_id = :user_id AND entry.seq < :before
     ORDER BY entry.seq DESC LIMIT :limit
 """)
@@ -65,15 +66,23 @@ class AccountRepository(Base):
 
 
 def _to_entry(row: sa.Row[Any]) -> Entry:
-    quantity = None if row.hold_id is None else Quantity(row.input_tokens, row.output_tokens, row.pixel_steps)
     return Entry(
         seq=row.seq,
         id=row.id,
         amount_micros=row.amount_micros,
         balance_after_micros=row.balance_after_micros,
         kind=row.kind,
-        reference="" if row.hold_id is None else str(row.hold_id),
-        model=row.model or "",
-        quantity=quantity,
+        receipt=None if row.hold_id is None else _to_receipt(row),
         created_at=row.created_at,
+    )
+
+
+def _to_receipt(row: sa.Row[Any]) -> Receipt:
+    return Receipt(
+        hold_id=row.hold_id,
+        model=row.model,
+        price_version=row.price_version,
+        quantity=Quantity(row.input_tokens, row.output_tokens, row.pixel_steps),
+        request_id=row.request_id,
+        trace_id=row.trace_id,
     )

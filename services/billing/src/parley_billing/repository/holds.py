@@ -21,9 +21,11 @@ _PLACE = sa.text("""
         RETURNING id
     )
     INSERT INTO billing.holds (id, account_id, user_id, amount_micros, model, price_version, input_price, output_price,
-        pixel_step_price, max_input_tokens, max_output_tokens, max_pixel_steps, expires_at)
+        pixel_step_price, max_input_tokens, max_output_tokens, max_pixel_steps, expires_at,
+        request_id, trace_id)
     SELECT :id, account.id, :user_id, :amount, :model, :price_version, :input_price, :output_price,
-        :pixel_step_price, :max_input_tokens, :max_output_tokens, :max_pixel_steps, now() + :ttl
+        :pixel_step_price, :max_input_tokens, :max_output_tokens, :max_pixel_steps, now() + :ttl,
+        :request_id, :trace_id
     FROM account
     RETURNING *
 """)
@@ -119,6 +121,8 @@ class HoldRepository(Base):
                 max_output_tokens=new.max_quantity.output_tokens,
                 max_pixel_steps=new.max_quantity.pixel_steps,
                 ttl=new.ttl,
+                request_id=new.origin.request_id,
+                trace_id=new.origin.trace_id,
             )
         except sa.exc.IntegrityError:
             if await self.get(new.id) is None:

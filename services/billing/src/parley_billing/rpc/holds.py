@@ -7,10 +7,13 @@ import uuid
 from typing import Any
 
 import grpc
+from opentelemetry import trace
 from parley.billing.v1 import hold_pb2, hold_service_pb2, hold_service_pb2_grpc
+from parley_kit.context import current
 
 from parley_billing.billing import Billing
 from parley_billing.convert import from_quantity, to_hold
+from parley_billing.hold import Origin
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _TTL_SECONDS = 900
@@ -31,6 +34,7 @@ class HoldService(hold_service_pb2_grpc.HoldServiceServicer):
             request.price_version,
             from_quantity(request.max_quantity),
             dt.timedelta(seconds=request.ttl_seconds or _TTL_SECONDS),
+            Origin(current().request_id, _trace_id()),
         )
         return to_hold(hold)
 
@@ -45,3 +49,8 @@ class HoldService(hold_service_pb2_grpc.HoldServiceServicer):
     async def GetHold(self, request: hold_service_pb2.GetHoldRequest, context: Context) -> hold_pb2.Hold:
         """Return a hold."""
         return to_hold(await self._billing.get(uuid.UUID(request.hold_id)))
+
+
+def _trace_id() -> str:
+    span = trace.get_current_span().get_span_context()
+    return trace.format_trace_id(span.trace_id) if span.is_valid else ""
