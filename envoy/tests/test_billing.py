@@ -1,13 +1,13 @@
 """Credits, usage and statements through Envoy, from a real billing."""
 
 import datetime as dt
+from types import SimpleNamespace
 
 import httpx
 import pytest
 import pytest_asyncio
-from parley_billing.billing import Billing
 from parley_billing.models import SCHEMA
-from parley_billing.reports import Reports
+from parley_billing.promotions import NewPromotion
 from parley_billing.repository import Repository
 from parley_billing.rpc import servicers
 from parley_kit.clients import open_channel
@@ -30,11 +30,10 @@ async def billing(auth):
     async with database("parley_billing", SCHEMA) as fresh:
         engine = create_engine(fresh.app_url)
         repository = Repository(engine)
-        use_cases = Billing(repository, None, welcome_grant=GRANT, new_id=new_id)
+        served = servicers(repository, None, welcome_grant=GRANT, new_id=new_id, now=now)
         channel = open_channel(auth.address, None)
-        served, verifier = servicers(use_cases, Reports(repository, now)), RemoteJwksVerifier(channel)
-        async with serve_in_process(served, verifier) as (_, address):
-            yield address
+        async with serve_in_process(served, RemoteJwksVerifier(channel)) as (_, address):
+            yield SimpleNamespace(address=address, repository=repository)
         await channel.close()
         await engine.dispose()
 
@@ -42,7 +41,7 @@ async def billing(auth):
 @pytest_asyncio.fixture(scope="session")
 async def edge(auth, billing, tmp_path_factory):
     async with (
-        envoy({"auth": auth.address, "billing": billing}, tmp_path_factory.mktemp("envoy")) as running,
+        envoy({"auth": auth.address, "billing": billing.address}, tmp_path_factory.mktemp("envoy")) as running,
         httpx.AsyncClient(base_url=running.edge, timeout=30) as client,
     ):
         yield client
@@ -50,7 +49,11 @@ async def edge(auth, billing, tmp_path_factory):
 
 @pytest_asyncio.fixture(scope="session")
 async def bearer(edge):
-    answer = await edge.post("/v1/auth/signup", json={"email": "credits@example.org", "password": "a good password"})
+    return await person(edge, "credits@example.org")
+
+
+async def person(edge, email):
+    answer = await edge.post("/v1/auth/signup", json={"email": email, "password": "a good password"})
     bearer = {"authorization": f"Bearer {answer.json()['accessToken']}"}
     assert (await edge.get("/v1/credits", headers=bearer)).json()["balanceMicros"] == str(GRANT)
     return bearer
@@ -100,3 +103,17 @@ async def test_nothing_without_a_token_or_by_another_method(edge, bearer, path):
 @pytest.mark.parametrize("path", ["/v1/usage/x", "/v1/statements", "/v1/statements/2026-01/pdf", "/v1/usagex"])
 async def test_what_is_not_there(edge, bearer, path):
     error(await edge.get(path, headers=bearer), 404, "UNIMPLEMENTED")
+
+
+async def test_a_promotion_code(edge, billing):
+    bearer = await person(edge, "promotions@example.org")
+    promotion = NewPromotion(new_id(), 70, 1, now() + dt.timedelta(hours=1), "spring", "a test")
+    await billing.repository.add_promotion(promotion, "0123456789ABCDEF")
+    path, body = "/v1/credits/promotions:redeem", {"code": "0123-4567-89ab-cdef", "requestId": "once"}
+    answer = await edge.post(path, headers=bearer, json=body)
+    assert (answer.status_code, answer.json()["kind"], answer.json()["amountMicros"]) == (200, "promotion", "70")
+    assert (await edge.post(path, headers=bearer, json=body)).content == answer.content
+    error(await edge.post(path, headers=bearer, json={"code": body["code"]}), 409, "PROMOTION_CODE_USED")
+    error(await edge.post(path, headers=bearer, json={"code": "0"}), 404, "PROMOTION_CODE_UNKNOWN")
+    error(await edge.post(path, headers=bearer, json={}), 400, "INVALID_ARGUMENT")
+    error(await edge.post(path, json=body), 401, "UNAUTHENTICATED")

@@ -6,9 +6,7 @@ import uuid
 import pytest
 import pytest_asyncio
 import sqlalchemy as sa
-from parley_billing.billing import Billing
 from parley_billing.models import SCHEMA
-from parley_billing.reports import Reports
 from parley_billing.repository import Repository
 from parley_billing.rpc import servicers
 from parley_kit.db import create_engine, new_id
@@ -59,11 +57,8 @@ def tokens():
 
 @pytest_asyncio.fixture
 async def client(repository, tokens):
-    billing = Billing(repository, PriceList(), welcome_grant=GRANT, new_id=new_id)
-    async with serve_in_process(servicers(billing, Reports(repository, lambda: dt.datetime.now(dt.UTC))), tokens) as (
-        channel,
-        _,
-    ):
+    served = servicers(repository, PriceList(), welcome_grant=GRANT, new_id=new_id, now=lambda: dt.datetime.now(dt.UTC))
+    async with serve_in_process(served, tokens) as (channel, _):
         yield Client(channel, tokens)
 
 

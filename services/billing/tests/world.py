@@ -1,20 +1,26 @@
 """Billing as a whole over gRPC on a real database, wired as __main__ does it, with a price list of the tests."""
 
+import time
 import uuid
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 from parley.billing.v1 import (
     audit_service_pb2,
     credit_pb2,
     credit_service_pb2,
+    grant_service_pb2,
     hold_pb2,
     hold_service_pb2,
+    promotion_service_pb2,
     statement_service_pb2,
     usage_service_pb2,
 )
 from parley.billing.v1.audit_service_pb2_grpc import AuditServiceStub
 from parley.billing.v1.credit_service_pb2_grpc import CreditServiceStub
+from parley.billing.v1.grant_service_pb2_grpc import GrantServiceStub
 from parley.billing.v1.hold_service_pb2_grpc import HoldServiceStub
+from parley.billing.v1.promotion_service_pb2_grpc import PromotionServiceStub
 from parley.billing.v1.statement_service_pb2_grpc import StatementServiceStub
 from parley.billing.v1.usage_service_pb2_grpc import UsageServiceStub
 from parley_billing.pricing import Price
@@ -43,6 +49,7 @@ class Client:
             AuditServiceStub(channel),
         )
         self._usage, self._statements = UsageServiceStub(channel), StatementServiceStub(channel)
+        self._grants, self._promotions = GrantServiceStub(channel), PromotionServiceStub(channel)
         self._tokens = tokens
         self._service = tokens.service("chat")
 
@@ -85,6 +92,33 @@ class Client:
     async def statement_csv(self, user, month):
         request = statement_service_pb2.GetStatementCsvRequest(month=month)
         return await told(self._statements.GetStatementCsv(request, metadata=bearer(self._tokens.user(user))))
+
+    async def grant(self, user, amount, grant_id=None, *, token=None, **more):
+        values = {"amount_micros": amount, "reason": "sorry for yesterday"} | more
+        request = grant_service_pb2.CreateGrantRequest(
+            **{"grant_id": str(grant_id or uuid.uuid4()), "user_id": str(user)} | values
+        )
+        return await told(self._grants.CreateGrant(request, metadata=bearer(token or self._tokens.admin())))
+
+    async def grants(self, user, **page):
+        request = grant_service_pb2.ListGrantsRequest(user_id=str(user), **page)
+        return await told(self._grants.ListGrants(request, metadata=bearer(self._tokens.admin())))
+
+    async def promotion(self, promotion_id=None, *, token=None, **more):
+        tomorrow = Timestamp(seconds=int(time.time()) + 86400)
+        values = {"amount_micros": 100, "max_uses": 10, "expire_time": tomorrow, "reason": "spring"} | more
+        request = promotion_service_pb2.CreatePromotionRequest(
+            **{"promotion_id": str(promotion_id or uuid.uuid4())} | values
+        )
+        return await told(self._promotions.CreatePromotion(request, metadata=bearer(token or self._tokens.admin())))
+
+    async def get_promotion(self, promotion_id):
+        request = promotion_service_pb2.GetPromotionRequest(promotion_id=promotion_id)
+        return await told(self._promotions.GetPromotion(request, metadata=bearer(self._tokens.admin())))
+
+    async def redeem(self, user, code, request_id=""):
+        request = credit_service_pb2.RedeemPromotionRequest(code=code, request_id=request_id)
+        return await told(self._credits.RedeemPromotion(request, metadata=bearer(self._tokens.user(user))))
 
     async def audit(self, token=None):
         request = audit_service_pb2.AuditLedgerRequest()

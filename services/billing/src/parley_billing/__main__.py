@@ -10,10 +10,8 @@ from parley_kit.identity import RemoteJwksVerifier, ServiceTokenSource
 from parley_kit.periodic import Periodic
 from parley_kit.server import Service, main
 
-from parley_billing.billing import Billing
 from parley_billing.clients import GrpcPrices
 from parley_billing.expiry import sweep
-from parley_billing.reports import Reports
 from parley_billing.repository import Repository
 from parley_billing.rpc import servicers
 from parley_billing.settings import Settings
@@ -28,11 +26,16 @@ def build() -> Service:
     engine = create_engine(settings.required_database_url(), pool_size=settings.database_pool_size)
     repository = Repository(engine)
     expiry = Periodic("expiring holds", lambda: sweep(repository), every_seconds=settings.sweep_seconds)
-    billing = Billing(repository, GrpcPrices(registry), welcome_grant=settings.welcome_grant_micros, new_id=new_id)
     return Service(
         name="billing",
         settings=settings,
-        servicers=servicers(billing, Reports(repository, lambda: dt.datetime.now(dt.UTC))),
+        servicers=servicers(
+            repository,
+            GrpcPrices(registry),
+            welcome_grant=settings.welcome_grant_micros,
+            new_id=new_id,
+            now=lambda: dt.datetime.now(dt.UTC),
+        ),
         verifier=RemoteJwksVerifier(auth),
         on_start=[expiry.start],
         on_stop=[expiry.stop, engine.dispose, registry.close, auth.close],

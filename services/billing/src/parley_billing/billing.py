@@ -91,7 +91,7 @@ class Billing:
             balance = await self._store.balance(user_id)
             if balance is not None and balance.available_micros < new.amount_micros:
                 break
-            await self._open(user_id)
+            await self.open(user_id)
         metrics.HOLDS.labels("refused").inc()
         available = 0 if balance is None else balance.available_micros
         raise InsufficientCredits(needed=new.amount_micros, available=available)
@@ -127,7 +127,7 @@ class Billing:
         """Return what a user has; the first look opens the account with the welcome grant."""
         balance = await self._store.balance(user_id)
         if balance is None:
-            await self._open(user_id)
+            await self.open(user_id)
             balance = await self._store.balance(user_id)
         if balance is None:
             raise RuntimeError("an account that was just opened is not there")
@@ -142,5 +142,6 @@ class Billing:
         """Recompute the ledger."""
         return await self._store.audit()
 
-    async def _open(self, user_id: uuid.UUID) -> None:
+    async def open(self, user_id: uuid.UUID) -> None:
+        """Open a user's account with the welcome grant, unless there is one."""
         await self._store.open_account(user_id, self._welcome_grant, self._new_id(), self._new_id())

@@ -7,12 +7,22 @@ import datetime as dt
 import io
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from parley.billing.v1 import audit_service_pb2, credit_pb2, hold_pb2, statement_pb2, usage_pb2
+from parley.billing.v1 import (
+    audit_service_pb2,
+    credit_pb2,
+    grant_pb2,
+    hold_pb2,
+    promotion_pb2,
+    statement_pb2,
+    usage_pb2,
+)
 from parley_kit.errors import InvalidArgument
 
+from parley_billing.grants import Grant
 from parley_billing.hold import Hold
 from parley_billing.ledger import Audit, Balance, Entry
 from parley_billing.pricing import Quantity
+from parley_billing.promotions import Promotion, write_code
 from parley_billing.reports import Statement, Usage
 
 
@@ -71,6 +81,14 @@ def to_entry(entry: Entry) -> credit_pb2.LedgerEntry:
     return written
 
 
+def from_moment(field: str, moment: Timestamp) -> dt.datetime:
+    """Read a timestamp; InvalidArgument(field) when it is none."""
+    try:
+        return moment.ToDatetime(dt.UTC)
+    except (ValueError, OverflowError):
+        raise InvalidArgument(field, "is not a moment") from None
+
+
 def from_day(field: str, text: str) -> dt.date | None:
     """Read `YYYY-MM-DD`; None when empty, InvalidArgument(field) when there is no such day."""
     if not text:
@@ -124,6 +142,33 @@ def to_statement_csv(statement: Statement) -> str:
         rows.writerow((month, line.kind, line.model, line.entries, line.amount_micros))
     rows.writerow((month, "closing_balance", "", "", statement.closing_balance_micros))
     return written.getvalue()
+
+
+def to_grant(grant: Grant) -> grant_pb2.Grant:
+    """Write what an operator gave."""
+    return grant_pb2.Grant(
+        id=str(grant.id),
+        user_id=str(grant.user_id),
+        amount_micros=grant.amount_micros,
+        reason=grant.reason,
+        granted_by=grant.granted_by,
+        create_time=_timestamp(grant.created_at),
+    )
+
+
+def to_promotion(promotion: Promotion) -> promotion_pb2.Promotion:
+    """Write a promotion."""
+    return promotion_pb2.Promotion(
+        id=str(promotion.id),
+        code=write_code(promotion.code),
+        amount_micros=promotion.amount_micros,
+        max_uses=promotion.max_uses,
+        uses=promotion.uses,
+        expire_time=_timestamp(promotion.expires_at),
+        reason=promotion.reason,
+        created_by=promotion.created_by,
+        create_time=_timestamp(promotion.created_at),
+    )
 
 
 def to_audit(audit: Audit) -> audit_service_pb2.AuditLedgerResponse:

@@ -3,7 +3,10 @@
 ParleyError
 ├── InsufficientCredits  402
 ├── HoldWasReleased      409
-└── HoldWasSettled       409
+├── HoldWasSettled       409
+├── PromotionUnknown     404
+├── PromotionExpired     409
+└── PromotionUsed        409
 """
 
 from __future__ import annotations
@@ -37,3 +40,27 @@ class HoldWasSettled(FailedPrecondition):
 
     def __init__(self) -> None:
         super().__init__("The hold was settled; there is nothing to release.")
+
+
+class PromotionUnknown(ParleyError):
+    """There is no such code."""
+
+    reason = ErrorReason.ERROR_REASON_PROMOTION_CODE_UNKNOWN
+
+    def __init__(self) -> None:
+        super().__init__("There is no such promotion code; look for a letter that was mistyped.")
+
+
+class PromotionExpired(ParleyError):
+    """Its time is over."""
+
+    reason = ErrorReason.ERROR_REASON_PROMOTION_CODE_EXPIRED
+
+    def __init__(self) -> None:
+        super().__init__("The time of this promotion code is over.")
+
+
+class PromotionUsed(ParleyError):
+    """By this user, or by as many as may."""
+
+    reason = ErrorReason.ERROR_REASON_PROMOTION_CODE_USED

@@ -8,3 +8,4 @@ HOLDS = Counter("parley_holds_total", "Holds by outcome: placed, refused, settle
 PENDING = Gauge("parley_holds_pending", "Holds that are not resolved, as the last sweep saw them.")
 CHARGED = Counter("parley_charged_micros_total", "Micro-credits charged.")
 SETTLED_LATE = Counter("parley_holds_settled_late_total", "Holds that were charged after they had expired.")
+GRANTED = Counter("parley_granted_micros_total", "Micro-credits given, by kind: grant, promotion.", ["kind"])

@@ -44,7 +44,7 @@ transfers = sa.Table(
     sa.Column("reference", sa.Text, nullable=False),
     sa.Column("created_at", _moment, nullable=False, server_default=_now),
     sa.UniqueConstraint("kind", "reference"),
-    sa.CheckConstraint("kind IN ('welcome_grant', 'charge')", name="kind"),
+    sa.CheckConstraint("kind IN ('welcome_grant', 'charge', 'grant', 'promotion')", name="kind"),
     comment="Immutable. One per cause: a second grant for a user or charge for a hold is refused by the database.",
 )
 
@@ -111,4 +111,45 @@ sa.Index(
     holds.c.user_id,
     holds.c.resolved_at,
     postgresql_where=sa.text("state = 'SETTLED'"),
+)
+
+grants = sa.Table(
+    "grants",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("user_id", UUID(as_uuid=True), nullable=False),
+    sa.Column("amount_micros", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("granted_by", sa.Text, nullable=False),
+    sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    sa.CheckConstraint("amount_micros > 0", name="amount_positive"),
+    comment="Immutable. What operators have given, and why.",
+)
+sa.Index("ix_grants_user_id_created_at_id", grants.c.user_id, grants.c.created_at, grants.c.id)
+
+promotions = sa.Table(
+    "promotions",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("code", sa.Text, nullable=False, unique=True),
+    sa.Column("amount_micros", sa.BigInteger, nullable=False),
+    sa.Column("max_uses", sa.BigInteger, nullable=False),
+    sa.Column("uses", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("expires_at", _moment, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    sa.CheckConstraint("amount_micros > 0", name="amount_positive"),
+    sa.CheckConstraint("uses BETWEEN 0 AND max_uses", name="uses_at_most_max"),
+)
+
+redemptions = sa.Table(
+    "redemptions",
+    metadata,
+    sa.Column("promotion_id", UUID(as_uuid=True), sa.ForeignKey(promotions.c.id), primary_key=True),
+    sa.Column("user_id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("request_id", sa.Text, nullable=False),
+    sa.Column("transfer_id", UUID(as_uuid=True), sa.ForeignKey(transfers.c.id), nullable=False),
+    sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    comment="Immutable. One use a user of each promotion.",
 )

@@ -35,17 +35,21 @@ _OPEN = sa.text("""
     sa.bindparam("grant", type_=sa.BigInteger),
 )
 _BALANCE = sa.text("SELECT balance_micros, held_micros FROM billing.accounts WHERE user_id = :user_id")
-_ENTRIES = sa.text("""
-    SELECT entry.seq, entry.id, entry.amount_micros, entry.balance_after_micros, entry.created_at, transfer.kind,
-        hold.id AS hold_id, hold.model, hold.input_tokens, hold.output_tokens, hold.pixel_steps,
-        hold.price_version, hold.request_id, hold.trace_id
-    FROM billing.accounts AS account
-    JOIN billing.entries AS entry ON entry.account_id = account.id
+# Only a charge's reference is a hold's id: the others must not even be read as one.
+ENTRY = """
+    SELECT entry.seq, entry.id, entry.account_id, entry.transfer_id, entry.amount_micros, entry.balance_after_micros,
+        entry.created_at, transfer.kind, hold.id AS hold_id, hold.model, hold.input_tokens, hold.output_tokens,
+        hold.pixel_steps, hold.price_version, hold.request_id, hold.trace_id
+    FROM billing.entries AS entry
     JOIN billing.transfers AS transfer ON transfer.id = entry.transfer_id
-    LEFT JOIN billing.holds AS hold ON hold.id = CASE WHEN transfer.kind = 'charge' THEN CAST(transfer.reference AS uuid) END
+    LEFT JOIN billing.holds AS hold
+        ON hold.id = CASE WHEN transfer.kind = 'charge' THEN CAST(transfer.reference AS uuid) END
+"""
+_ENTRIES = sa.text(f"""
+    SELECT entry.* FROM billing.accounts AS account JOIN ({ENTRY}) AS entry ON entry.account_id = account.id
     WHERE account.user_id = :user_id AND entry.seq < :before
     ORDER BY entry.seq DESC LIMIT :limit
-""")
+""")  # noqa: S608 - of our own parts
 
 
 class AccountRepository(Base):
@@ -62,10 +66,11 @@ class AccountRepository(Base):
 
     async def entries(self, user_id: uuid.UUID, before: int, limit: int) -> list[Entry]:
         """Return a user's entries with a lower number than `before`, newest first."""
-        return [_to_entry(row) for row in await self._rows(_ENTRIES, user_id=user_id, before=before, limit=limit)]
+        return [to_entry(row) for row in await self._rows(_ENTRIES, user_id=user_id, before=before, limit=limit)]
 
 
-def _to_entry(row: sa.Row[Any]) -> Entry:
+def to_entry(row: sa.Row[Any]) -> Entry:
+    """Read a row of ENTRY."""
     return Entry(
         seq=row.seq,
         id=row.id,

@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 from parley.billing.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 from parley.billing.v1.credit_service_pb2_grpc import add_CreditServiceServicer_to_server
+from parley.billing.v1.grant_service_pb2_grpc import add_GrantServiceServicer_to_server
 from parley.billing.v1.hold_service_pb2_grpc import add_HoldServiceServicer_to_server
+from parley.billing.v1.promotion_service_pb2_grpc import add_PromotionServiceServicer_to_server
 from parley.billing.v1.statement_service_pb2_grpc import add_StatementServiceServicer_to_server
 from parley.billing.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server
 
 from parley_billing.billing import Billing
+from parley_billing.clients import Prices
+from parley_billing.grants import Grants
+from parley_billing.promotions import Promotions
 from parley_billing.reports import Reports
+from parley_billing.repository import Repository
 from parley_billing.rpc.audit import AuditService
 from parley_billing.rpc.credits import CreditService
+from parley_billing.rpc.grants import GrantService
 from parley_billing.rpc.holds import HoldService
+from parley_billing.rpc.promotions import PromotionService
 from parley_billing.rpc.statements import StatementService
 from parley_billing.rpc.usage import UsageService
 
 
-def servicers(billing: Billing, reports: Reports) -> list[tuple[Any, Callable[..., None]]]:
-    """Return what the server serves."""
+def servicers(
+    repository: Repository,
+    prices: Prices,
+    *,
+    welcome_grant: int,
+    new_id: Callable[[], uuid.UUID],
+    now: Callable[[], dt.datetime],
+) -> list[tuple[Any, Callable[..., None]]]:
+    """Wire the use cases; return what the server serves."""
+    billing = Billing(repository, prices, welcome_grant=welcome_grant, new_id=new_id)
+    promotions = Promotions(repository, billing.open, new_id, now)
+    reports = Reports(repository, now)
     return [
-        (CreditService(billing), add_CreditServiceServicer_to_server),
+        (CreditService(billing, promotions), add_CreditServiceServicer_to_server),
         (HoldService(billing), add_HoldServiceServicer_to_server),
+        (GrantService(Grants(repository, billing.open, new_id)), add_GrantServiceServicer_to_server),
+        (PromotionService(promotions), add_PromotionServiceServicer_to_server),
         (UsageService(reports), add_UsageServiceServicer_to_server),
         (StatementService(reports), add_StatementServiceServicer_to_server),
         (AuditService(billing), add_AuditServiceServicer_to_server),

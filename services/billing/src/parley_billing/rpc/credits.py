@@ -12,6 +12,7 @@ from parley_kit.errors import InvalidArgument
 
 from parley_billing.billing import Billing
 from parley_billing.convert import to_balance, to_entry
+from parley_billing.promotions import Promotions
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _PAGE = 20
@@ -20,8 +21,9 @@ _PAGE = 20
 class CreditService(credit_service_pb2_grpc.CreditServiceServicer):
     """A user's credits."""
 
-    def __init__(self, billing: Billing) -> None:
+    def __init__(self, billing: Billing, promotions: Promotions) -> None:
         self._billing = billing
+        self._promotions = promotions
 
     async def GetCredits(
         self, request: credit_service_pb2.GetCreditsRequest, context: Context
@@ -39,6 +41,12 @@ class CreditService(credit_service_pb2_grpc.CreditServiceServicer):
         return credit_service_pb2.ListEntriesResponse(
             entries=[to_entry(entry) for entry in found[:size]], next_page_token=token
         )
+
+    async def RedeemPromotion(
+        self, request: credit_service_pb2.RedeemPromotionRequest, context: Context
+    ) -> credit_pb2.LedgerEntry:
+        """Redeem a promotion code."""
+        return to_entry(await self._promotions.redeem(user_id(), request.code, request.request_id))
 
 
 def _before(token: str) -> int | None:

@@ -1,0 +1,14 @@
+"""Who acts, for what is written down for ever."""
+
+from __future__ import annotations
+
+from parley_kit.context import current
+from parley_kit.errors import Unauthenticated
+
+
+def caller() -> str:
+    """Return the subject of the calling token: `service:operator`, or the id of a person."""
+    principal = current().principal
+    if principal is None:
+        raise Unauthenticated("This call needs a token.")
+    return principal.subject
