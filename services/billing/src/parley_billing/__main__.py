@@ -10,6 +10,7 @@ from parley_kit.identity import RemoteJwksVerifier, ServiceTokenSource
 from parley_kit.periodic import Periodic
 from parley_kit.server import Service, main
 
+from parley_billing.auditing import audit_and_tell
 from parley_billing.clients import GrpcPrices
 from parley_billing.expiry import sweep
 from parley_billing.repository import Repository
@@ -26,6 +27,7 @@ def build() -> Service:
     engine = create_engine(settings.required_database_url(), pool_size=settings.database_pool_size)
     repository = Repository(engine)
     expiry = Periodic("expiring holds", lambda: sweep(repository), every_seconds=settings.sweep_seconds)
+    audits = Periodic("auditing the ledger", lambda: audit_and_tell(repository), every_seconds=settings.audit_seconds)
     return Service(
         name="billing",
         settings=settings,
@@ -37,8 +39,8 @@ def build() -> Service:
             now=lambda: dt.datetime.now(dt.UTC),
         ),
         verifier=RemoteJwksVerifier(auth),
-        on_start=[expiry.start],
-        on_stop=[expiry.stop, engine.dispose, registry.close, auth.close],
+        on_start=[expiry.start, audits.start],
+        on_stop=[expiry.stop, audits.stop, engine.dispose, registry.close, auth.close],
     )
 
 

@@ -173,14 +173,7 @@ def to_promotion(promotion: Promotion) -> promotion_pb2.Promotion:
 
 def to_audit(audit: Audit) -> audit_service_pb2.AuditLedgerResponse:
     """Write an audit."""
-    return audit_service_pb2.AuditLedgerResponse(
-        accounts=audit.accounts,
-        entries=audit.entries,
-        sum_micros=audit.sum_micros,
-        drifted_balances=audit.drifted_balances,
-        drifted_holds=audit.drifted_holds,
-        overdue_holds=audit.overdue_holds,
-    )
+    return audit_service_pb2.AuditLedgerResponse(accounts=audit.accounts, entries=audit.entries, **audit.drift)
 
 
 def _timestamp(moment: dt.datetime) -> Timestamp:

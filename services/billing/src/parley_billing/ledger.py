@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from parley_billing.pricing import Quantity
 
@@ -57,3 +57,14 @@ class Audit:
     drifted_balances: int
     drifted_holds: int
     overdue_holds: int
+    unbalanced_transfers: int
+    drifted_entries: int
+    unmatched_charges: int
+    unmatched_holds: int
+    unmatched_grants: int
+    unmatched_promotions: int
+
+    @property
+    def drift(self) -> dict[str, int]:
+        """What must be zero, by name."""
+        return {name: value for name, value in asdict(self).items() if name not in ("accounts", "entries")}

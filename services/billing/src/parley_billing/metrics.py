@@ -9,3 +9,7 @@ PENDING = Gauge("parley_holds_pending", "Holds that are not resolved, as the las
 CHARGED = Counter("parley_charged_micros_total", "Micro-credits charged.")
 SETTLED_LATE = Counter("parley_holds_settled_late_total", "Holds that were charged after they had expired.")
 GRANTED = Counter("parley_granted_micros_total", "Micro-credits given, by kind: grant, promotion.", ["kind"])
+DRIFT = Gauge(
+    "parley_ledger_drift", "What the last audit found wrong, by field of AuditLedgerResponse; must be 0.", ["what"]
+)
+AUDITED = Gauge("parley_ledger_audited_timestamp_seconds", "When the last audit ended, in seconds since 1970.")

@@ -15,3 +15,4 @@ class Settings(ServiceSettings):
         5_000_000, ge=0, le=10**15, description="What a new account is given, in micro-credits; 0 for nothing."
     )
     sweep_seconds: float = Field(2, ge=0.1, le=60, description="Time between two looks for expired holds.")
+    audit_seconds: float = Field(300, ge=1, le=86_400, description="Time between two audits of the whole ledger.")
