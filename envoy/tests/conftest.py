@@ -10,11 +10,13 @@ from parley.chat.v1.message_service_pb2_grpc import add_MessageServiceServicer_t
 from parley.openai.v1.chat_completions_service_pb2_grpc import add_ChatCompletionsServiceServicer_to_server
 from parley_auth.access_tokens import AccessTokens
 from parley_auth.accounts import Accounts
+from parley_auth.guesses import Guesses
 from parley_auth.models import SCHEMA
 from parley_auth.passwords import Passwords
 from parley_auth.repository import Repository
 from parley_auth.rpc import servicers
 from parley_auth.service_tokens import SecretFiles, ServiceTokens
+from parley_auth.sessions import Sessions
 from parley_kit.db import create_engine, new_id
 from parley_kit.testing import database, serve_in_process
 
@@ -37,10 +39,12 @@ async def auth(tmp_path_factory):
     passwords = Passwords(threads=2, queue=64)
     async with database("parley_auth", SCHEMA) as fresh:
         engine = create_engine(fresh.app_url)
-        accounts = Accounts(
-            Repository(engine), passwords, tokens, new_id=new_id, clock=now, refresh_lifetime=dt.timedelta(days=30)
-        )
-        served = servicers(accounts, tokens, ServiceTokens(SecretFiles(secrets), tokens, clock=now))
+        store = Repository(engine)
+        renewal = {"refresh_lifetime": dt.timedelta(days=30), "grace": dt.timedelta(seconds=60)}
+        sessions = Sessions(store, tokens, new_id=new_id, clock=now, **renewal)
+        guesses = Guesses(store, clock=now, limit=10, window=dt.timedelta(minutes=15))
+        accounts = Accounts(store, passwords, sessions, guesses, new_id=new_id, clock=now)
+        served = servicers(accounts, sessions, tokens, ServiceTokens(SecretFiles(secrets), tokens, clock=now))
         async with serve_in_process(served, tokens) as (_, address):
             yield SimpleNamespace(address=address, tokens=tokens, key=key)
         await engine.dispose()

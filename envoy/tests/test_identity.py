@@ -1,5 +1,6 @@
 import datetime as dt
 import json
+import uuid
 from base64 import urlsafe_b64encode
 
 import pytest
@@ -23,7 +24,92 @@ async def test_sign_in_and_refresh(edge, session):
     refreshed = await edge.post("/v1/auth/refresh", json={"refreshToken": signed_in.json()["refreshToken"]})
     assert refreshed.json()["user"] == session["user"]
     again = await edge.post("/v1/auth/refresh", json={"refreshToken": signed_in.json()["refreshToken"]})
-    error(again, 401, "INVALID_REFRESH_TOKEN")
+    assert again.json()["refreshToken"] == refreshed.json()["refreshToken"]
+    await edge.post("/v1/auth/refresh", json={"refreshToken": again.json()["refreshToken"]})
+    grandparent = await edge.post("/v1/auth/refresh", json={"refreshToken": signed_in.json()["refreshToken"]})
+    error(grandparent, 401, "INVALID_REFRESH_TOKEN")
+
+
+async def signed_up(edge, **headers):
+    body = {"email": f"{uuid.uuid4().hex}@example.org", "password": "a good password"}
+    return body, (await edge.post("/v1/auth/signup", json=body, headers=headers)).json()
+
+
+async def test_devices(edge):
+    account, phone = await signed_up(edge, **{"user-agent": "Parley/1.0 (iPhone)"})
+    desk = (await edge.post("/v1/auth/signin", json=account | {"deviceName": "desk"})).json()
+    bearer = {"authorization": f"Bearer {desk['accessToken']}"}
+    listed = (await edge.get("/v1/auth/sessions", headers=bearer)).json()
+    assert set(listed) == {"sessions", "nextPageToken"}
+    assert set(listed["sessions"][0]) == {"id", "deviceName", "createTime", "lastUseTime", "current"}
+    assert [(found["deviceName"], found["current"]) for found in listed["sessions"]] == [
+        ("desk", True),
+        ("Parley/1.0 (iPhone)", False),
+    ]
+    first = (await edge.get("/v1/auth/sessions", params={"pageSize": 1}, headers=bearer)).json()
+    rest = await edge.get("/v1/auth/sessions", params={"pageToken": first["nextPageToken"]}, headers=bearer)
+    assert first["sessions"] + rest.json()["sessions"] == listed["sessions"]
+
+    path = f"/v1/auth/sessions/{listed['sessions'][1]['id']}"
+    deleted = await edge.delete(path, headers=bearer)
+    assert (deleted.status_code, deleted.json()) == (200, {})
+    error(await edge.delete(path, headers=bearer), 404, "NOT_FOUND")
+    gone = await edge.post("/v1/auth/refresh", json={"refreshToken": phone["refreshToken"]})
+    error(gone, 401, "INVALID_REFRESH_TOKEN")
+
+
+@pytest.mark.parametrize("path", ["/v1/auth/signout", "/v1/auth/signout-all"])
+@pytest.mark.parametrize("body", [{"json": {}}, {}])
+async def test_signing_out(edge, path, body):
+    _, session = await signed_up(edge)
+    answer = await edge.post(path, headers={"authorization": f"Bearer {session['accessToken']}"}, **body)
+    assert (answer.status_code, answer.json()) == (200, {})
+    gone = await edge.post("/v1/auth/refresh", json={"refreshToken": session["refreshToken"]})
+    error(gone, 401, "INVALID_REFRESH_TOKEN")
+
+
+async def test_changing_the_password(edge):
+    account, session = await signed_up(edge)
+    bearer = {"authorization": f"Bearer {session['accessToken']}"}
+    wrong = {"currentPassword": "wrong", "newPassword": "a better password"}
+    told = error(await edge.post("/v1/auth/password", json=wrong, headers=bearer), 400, "INVALID_ARGUMENT")
+    assert told["param"] == "currentPassword"
+    right = wrong | {"currentPassword": account["password"]}
+    assert (await edge.post("/v1/auth/password", json=right, headers=bearer)).status_code == 200
+    error(await edge.post("/v1/auth/signin", json=account), 401, "INVALID_CREDENTIALS")
+    assert (await edge.post("/v1/auth/signin", json=account | {"password": "a better password"})).status_code == 200
+
+
+async def test_too_many_guesses_say_when_to_come_back(edge):
+    body = {"email": f"{uuid.uuid4().hex}@example.org", "password": "wrong"}
+    for _ in range(10):
+        error(await edge.post("/v1/auth/signin", json=body), 401, "INVALID_CREDENTIALS")
+    answer = await edge.post("/v1/auth/signin", json=body)
+    error(answer, 429, "RATE_LIMITED")
+    assert 800 < int(answer.headers["retry-after"]) <= 900
+
+
+@pytest.mark.parametrize("agent", ["Parley (Zoë)".encode(), bytes(range(0xF0, 0x100)), b"x" * 3000, b""])
+async def test_whatever_a_user_agent_is_it_does_not_keep_one_out(edge, agent):
+    _, session = await signed_up(edge, **{"user-agent": agent})
+    listed = await edge.get("/v1/auth/sessions", headers={"authorization": f"Bearer {session['accessToken']}"})
+    (found,) = listed.json()["sessions"]
+    assert len(found["deviceName"]) <= 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/auth/sessions"),
+        ("DELETE", "/v1/auth/sessions/0190a0a0-0000-7000-8000-000000000001"),
+        ("POST", "/v1/auth/signout"),
+        ("POST", "/v1/auth/signout-all"),
+        ("POST", "/v1/auth/password"),
+    ],
+)
+async def test_what_is_not_public_under_auth_stops_at_envoy_without_a_token(edge, method, path):
+    told = error(await edge.request(method, path), 401, "UNAUTHENTICATED")
+    assert "/v1/auth/signin" in told["message"]  # Envoy's own words
 
 
 async def test_refusals_of_auth_keep_their_reason(edge, session):

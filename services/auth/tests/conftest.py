@@ -7,24 +7,33 @@ import pytest_asyncio
 import sqlalchemy as sa
 from joserfc.jwk import ECKey
 from parley_auth.access_tokens import AccessTokens
-from parley_auth.accounts import Accounts
 from parley_auth.models import SCHEMA
 from parley_auth.passwords import Passwords
-from parley_auth.repository import Repository
-from parley_auth.rpc import servicers
-from parley_auth.service_tokens import SecretFiles, ServiceTokens
-from parley_kit.db import create_engine, new_id
+from parley_kit.db import create_engine
 from parley_kit.testing import database, serve_in_process
 
-from .world import SECRETS, Client, Clock
+from .world import SECRETS, Client, Clock, replica
 
 
 @pytest_asyncio.fixture(scope="session")
-async def engine():
+async def postgres():
     async with database("parley_auth", SCHEMA) as fresh:
-        made = create_engine(fresh.app_url)
-        yield made
-        await made.dispose()
+        yield fresh
+
+
+@pytest_asyncio.fixture(scope="session")
+async def engine(postgres):
+    made = create_engine(postgres.app_url)
+    yield made
+    await made.dispose()
+
+
+@pytest_asyncio.fixture
+async def other_engine(postgres):
+    """A pool of its own, as every replica has."""
+    made = create_engine(postgres.app_url)
+    yield made
+    await made.dispose()
 
 
 @pytest.fixture
@@ -91,11 +100,7 @@ class Recorded:
 
 @pytest_asyncio.fixture
 async def channel(engine, clock, tokens, secrets, passwords):
-    accounts = Accounts(
-        Repository(engine), passwords, tokens, new_id=new_id, clock=clock, refresh_lifetime=dt.timedelta(days=30)
-    )
-    served = servicers(accounts, tokens, ServiceTokens(SecretFiles(secrets), tokens, clock=clock))
-    async with serve_in_process(served, tokens) as (channel, _):
+    async with serve_in_process(replica(engine, clock, tokens, secrets, passwords), tokens) as (channel, _):
         yield channel
 
 

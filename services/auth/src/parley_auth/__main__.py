@@ -10,10 +10,12 @@ from parley_kit.server import Service, main
 
 from parley_auth.access_tokens import AccessTokens, load_key
 from parley_auth.accounts import Accounts
+from parley_auth.guesses import Guesses
 from parley_auth.passwords import Passwords
 from parley_auth.repository import Repository
 from parley_auth.rpc import servicers
 from parley_auth.service_tokens import SecretFiles, ServiceTokens
+from parley_auth.sessions import Sessions
 from parley_auth.settings import Settings
 from parley_auth.upkeep import EVERY_SECONDS, sweep
 
@@ -32,16 +34,19 @@ def build() -> Service:
     engine = create_engine(settings.required_database_url(), pool_size=settings.database_pool_size)
     repository = Repository(engine)
     passwords = Passwords(threads=settings.hash_threads, queue=settings.hash_queue)
-    accounts = Accounts(
+    window = dt.timedelta(seconds=settings.password_window_seconds)
+    guesses = Guesses(repository, clock=now, limit=settings.password_guesses, window=window)
+    sessions = Sessions(
         repository,
-        passwords,
         tokens,
         new_id=new_id,
         clock=now,
         refresh_lifetime=dt.timedelta(days=settings.refresh_token_days),
+        grace=dt.timedelta(seconds=settings.refresh_grace_seconds),
     )
+    accounts = Accounts(repository, passwords, sessions, guesses, new_id=new_id, clock=now)
     service_tokens = ServiceTokens(SecretFiles(settings.service_secrets_dir), tokens, clock=now)
-    sweeper = Periodic("sweeping sessions", lambda: sweep(repository, now()), every_seconds=EVERY_SECONDS)
+    sweeper = Periodic("sweeping", lambda: sweep(repository, now(), window), every_seconds=EVERY_SECONDS)
 
     async def stop() -> None:
         await sweeper.stop()
@@ -51,7 +56,7 @@ def build() -> Service:
     return Service(
         name="auth",
         settings=settings,
-        servicers=servicers(accounts, tokens, service_tokens),
+        servicers=servicers(accounts, sessions, tokens, service_tokens),
         verifier=tokens,
         on_start=[sweeper.start],
         on_stop=[stop],

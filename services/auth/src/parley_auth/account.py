@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import secrets
 import uuid
 from dataclasses import dataclass
 
@@ -24,8 +22,27 @@ class NewSession:
 
     id: uuid.UUID
     token_hash: bytes
+    device_name: str
     created_at: dt.datetime
     expires_at: dt.datetime
+
+
+@dataclass(frozen=True)
+class DeviceSession:
+    """A living session as its owner sees it."""
+
+    id: uuid.UUID
+    device_name: str
+    created_at: dt.datetime
+    last_used_at: dt.datetime
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose access token it is, and of which session."""
+
+    user_id: uuid.UUID
+    session_id: uuid.UUID
 
 
 @dataclass(frozen=True)
@@ -44,13 +61,3 @@ def normalise_email(email: str) -> str:
     Lower case as a whole: the local part may be case-sensitive by RFC 5321, but no provider that people use treats it so.
     """
     return email.lower()
-
-
-def new_refresh_token() -> str:
-    """Return a random token of 256 bits, too many to guess: hence a plain SHA-256 is enough to store it."""
-    return secrets.token_urlsafe(32)
-
-
-def token_hash(token: str) -> bytes:
-    """Return what is stored of a refresh token."""
-    return hashlib.sha256(token.encode()).digest()

@@ -3,7 +3,9 @@
 ParleyError
 ├── EmailTaken            409
 ├── InvalidCredentials    401  never says which of the two was wrong
-└── InvalidRefreshToken   401  unknown, expired, revoked or used before: never says which
+├── InvalidRefreshToken   401  unknown, expired, revoked or used before: never says which
+├── SessionEnded          401  the access token is good, but its device was signed out
+└── TooManyGuesses        429  of the password of one e-mail
 """
 
 from __future__ import annotations
@@ -37,3 +39,24 @@ class InvalidRefreshToken(ParleyError):
 
     def __init__(self) -> None:
         super().__init__("The refresh token is unknown, expired, revoked or was used before; sign in again.")
+
+
+class SessionEnded(ParleyError):
+    """The session of the access token is over."""
+
+    reason = ErrorReason.ERROR_REASON_UNAUTHENTICATED
+
+    def __init__(self) -> None:
+        super().__init__("The session of this access token has ended; sign in again.")
+
+
+class TooManyGuesses(ParleyError):
+    """Too many wrong passwords for one e-mail."""
+
+    reason = ErrorReason.ERROR_REASON_RATE_LIMITED
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(
+            "Too many wrong passwords for this e-mail: wait as long as retry-after says. Devices that are signed in stay so.",
+            retry_after=retry_after,
+        )

@@ -6,5 +6,8 @@ from prometheus_client import Counter, Gauge
 
 sign_ins = Counter("parley_auth_sign_ins_total", "Sign-ins by password, by result.", ["result"])
 refreshes = Counter("parley_auth_refreshes_total", "Uses of refresh tokens, by result.", ["result"])
+sessions_ended = Counter("parley_auth_sessions_ended_total", "Sessions ended before they expired, by cause.", ["cause"])
+password_changes = Counter("parley_auth_password_changes_total", "Changes of passwords, by result.", ["result"])
+guesses_refused = Counter("parley_auth_guesses_refused_total", "Passwords not looked at after too many wrong ones.")
 hashes_pending = Gauge("parley_auth_hashes_pending", "Password hashes running or waiting for a thread.")
 hashes_refused = Counter("parley_auth_hashes_refused_total", "Password hashes refused because too many were waiting.")

@@ -6,7 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 from parley_kit.db import metadata as kit_metadata
-from sqlalchemy.dialects.postgresql import UUID
+from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
 SCHEMA: Final = "auth"
 metadata = kit_metadata(SCHEMA)
@@ -32,6 +32,8 @@ sessions = sa.Table(
     sa.Column("refreshed_at", _moment, nullable=False),
     sa.Column("expires_at", _moment, nullable=False),
     sa.Column("revoked_at", _moment),
+    # The default is for replicas of the release before, while a new one is rolled out.
+    sa.Column("device_name", sa.Text, nullable=False, server_default=""),
     comment="One signed-in device: the family of all refresh tokens that followed from one sign-in.",
 )
 sa.Index("ix_sessions_user_id", sessions.c.user_id)
@@ -45,6 +47,8 @@ refresh_tokens = sa.Table(
     sa.Column("created_at", _moment, nullable=False),
     sa.Column("expires_at", _moment, nullable=False),
     sa.Column("spent_at", _moment),
+    sa.Column("parent_hash", sa.LargeBinary),
+    sa.Column("sealed", sa.Text),
     sa.CheckConstraint("octet_length(token_hash) = 32", name="hash_is_sha256"),
     comment="Spent tokens stay until they expire, so that their reuse is recognised.",
 )
@@ -57,3 +61,14 @@ sa.Index(
 )
 sa.Index("ix_refresh_tokens_session_id", refresh_tokens.c.session_id)
 sa.Index("ix_refresh_tokens_expires_at", refresh_tokens.c.expires_at)
+
+password_guesses = sa.Table(
+    "password_guesses",
+    metadata,
+    sa.Column("account", sa.LargeBinary, primary_key=True),
+    sa.Column("moments", ARRAY(_moment), nullable=False),
+    sa.Column("latest_at", _moment, nullable=False),
+    sa.CheckConstraint("octet_length(account) = 32", name="account_is_sha256"),
+    comment="When the password of an e-mail was guessed wrongly; e-mails without an account are here alike.",
+)
+sa.Index("ix_password_guesses_latest_at", password_guesses.c.latest_at)

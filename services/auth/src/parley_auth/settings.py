@@ -18,6 +18,11 @@ class Settings(ServiceSettings):
     service_secrets_dir: Path | None = Field(None, description="Folder with one secret file per service name.")
     access_token_seconds: int = Field(900, ge=120, le=3600, description="Life of an access token.")
     refresh_token_days: int = Field(30, ge=1, le=365, description="Life of a refresh token that is not used.")
+    refresh_grace_seconds: int = Field(
+        60, ge=0, le=600, description="How long a spent refresh token gets its successor again; 0: never."
+    )
+    password_guesses: int = Field(10, ge=1, le=1000, description="Wrong passwords an e-mail in one window.")
+    password_window_seconds: int = Field(900, ge=1, le=86400, description="The window in which wrong passwords count.")
     hash_threads: int = Field(
         default_factory=lambda: min(4, os.cpu_count() or 1),
         ge=1,

@@ -1,4 +1,4 @@
-"""Removes sessions and refresh tokens that have expired; runs in every replica, which does no harm."""
+"""Removes what has expired: sessions, refresh tokens, guesses; runs in every replica, which does no harm."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ EVERY_SECONDS = 3600.0
 _KEEP = dt.timedelta(days=1)
 
 
-async def sweep(repository: Repository, now: dt.datetime) -> int:
+async def sweep(repository: Repository, now: dt.datetime, guesses_window: dt.timedelta) -> int:
     """Delete what has expired, in short transactions; return how many rows."""
     total = 0
     while deleted := await repository.delete_expired(now - _KEEP):
         total += deleted
-    log.info("swept expired sessions", rows=total)
+    while deleted := await repository.delete_guesses(now - guesses_window):  # not kept: they say who failed to sign in
+        total += deleted
+    log.info("swept what has expired", rows=total)
     return total

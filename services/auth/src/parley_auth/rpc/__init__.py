@@ -5,26 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from parley.auth.v1.device_service_pb2_grpc import add_DeviceServiceServicer_to_server
 from parley.auth.v1.jwks_service_pb2_grpc import add_JwksServiceServicer_to_server
+from parley.auth.v1.password_service_pb2_grpc import add_PasswordServiceServicer_to_server
 from parley.auth.v1.service_token_service_pb2_grpc import add_ServiceTokenServiceServicer_to_server
 from parley.auth.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_server
 from parley.auth.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
 
 from parley_auth.access_tokens import AccessTokens
 from parley_auth.accounts import Accounts
+from parley_auth.rpc.devices import DeviceService
 from parley_auth.rpc.jwks import JwksService
+from parley_auth.rpc.passwords import PasswordService
 from parley_auth.rpc.service_tokens import ServiceTokenService
 from parley_auth.rpc.sessions import SessionService
 from parley_auth.rpc.users import UserService
 from parley_auth.service_tokens import ServiceTokens
+from parley_auth.sessions import Sessions
 
 
 def servicers(
-    accounts: Accounts, tokens: AccessTokens, service_tokens: ServiceTokens
+    accounts: Accounts, sessions: Sessions, tokens: AccessTokens, service_tokens: ServiceTokens
 ) -> list[tuple[Any, Callable[..., None]]]:
     """Return what the server serves."""
     return [
-        (SessionService(accounts), add_SessionServiceServicer_to_server),
+        (SessionService(accounts, sessions), add_SessionServiceServicer_to_server),
+        (DeviceService(sessions), add_DeviceServiceServicer_to_server),
+        (PasswordService(accounts), add_PasswordServiceServicer_to_server),
         (UserService(accounts), add_UserServiceServicer_to_server),
         (JwksService(tokens), add_JwksServiceServicer_to_server),
         (ServiceTokenService(service_tokens), add_ServiceTokenServiceServicer_to_server),

@@ -1,0 +1,12 @@
+"""All SQL of auth. Every method is one transaction, nearly always of one statement."""
+
+from __future__ import annotations
+
+from parley_auth.repository.accounts import AccountRepository
+from parley_auth.repository.guesses import GuessRepository
+from parley_auth.repository.sessions import SessionRepository
+from parley_auth.repository.upkeep import UpkeepRepository
+
+
+class Repository(AccountRepository, SessionRepository, GuessRepository, UpkeepRepository):
+    """The stores of the rules, in Postgres."""
