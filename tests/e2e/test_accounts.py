@@ -31,15 +31,16 @@ async def test_sign_in_gives_a_session_of_the_same_account(edge, me):
     assert good(answer)["user"]["id"] == me.id
 
 
-async def test_a_refresh_token_works_once(edge, me):
-    old = me.session["refreshToken"]
-    renewed = good(await edge.post("/v1/auth/refresh", json={"refreshToken": old}))
-    fresh = Person(edge, me.email, renewed)
-    assert (await fresh.get("/v1/me"))["id"] == me.id
-    assert refusal(await edge.post("/v1/auth/refresh", json={"refreshToken": old}))[:2] == (
-        401,
-        "INVALID_REFRESH_TOKEN",
-    )
+async def test_a_lost_refresh_is_answered_again_and_a_used_one_is_refused(edge, me):
+    async def refresh(session):
+        return await edge.post("/v1/auth/refresh", json={"refreshToken": session["refreshToken"]})
+
+    renewed = good(await refresh(me.session))
+    assert (await Person(edge, me.email, renewed).get("/v1/me"))["id"] == me.id
+    assert good(await refresh(me.session))["refreshToken"] == renewed["refreshToken"]
+    newest = good(await refresh(renewed))
+    for spent in (me.session, newest):  # the grandparent, and then what it was that its return ended
+        assert refusal(await refresh(spent))[:2] == (401, "INVALID_REFRESH_TOKEN")
 
 
 async def test_the_keys_are_public(edge, me):

@@ -126,20 +126,6 @@ async def test_a_late_charge_is_at_most_the_hold(client, user, rows, repository)
     assert await client.credits(user) == (GRANT - 100, 0, GRANT - 100)
 
 
-async def test_many_holds_at_once_never_exceed_the_balance(client, user):
-    answers = await asyncio.gather(*(client.place(user, 100) for _ in range(50)), return_exceptions=True)
-    assert sum(not isinstance(answer, ParleyError) for answer in answers) == GRANT // 100
-    assert {answer.code for answer in answers if isinstance(answer, ParleyError)} == {"INSUFFICIENT_CREDITS"}
-    assert await client.credits(user) == (GRANT, GRANT, 0)
-
-
-async def test_one_hold_placed_many_times_at_once_is_one_hold(client, user):
-    hold_id = uuid.uuid4()
-    answers = await asyncio.gather(*(client.place(user, 100, hold_id) for _ in range(20)))
-    assert all(answer == answers[0] for answer in answers)
-    assert await client.credits(user) == (GRANT, 100, GRANT - 100)
-
-
 async def test_settlements_and_releases_at_once_have_one_outcome(client, user):
     for _ in range(10):
         hold = await client.place(user, 10)

@@ -122,7 +122,7 @@ class Client:
 
     async def audit(self, token=None):
         request = audit_service_pb2.AuditLedgerRequest()
-        return await told(self._audit.AuditLedger(request, metadata=bearer(token or self._service)))
+        return await told(self._audit.AuditLedger(request, metadata=bearer(token or self._tokens.admin())))
 
 
 def bearer(token):

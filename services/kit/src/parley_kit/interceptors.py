@@ -161,7 +161,9 @@ def _check(access: access_pb2.Access.ValueType, principal: Principal) -> None:
         return
     if access == access_pb2.ACCESS_SERVICE and principal.role in (ROLE_SERVICE, ROLE_ADMIN):
         return
-    raise PermissionDenied("This call is for services of the mesh and operators.")
+    if access == access_pb2.ACCESS_ADMIN and principal.role == ROLE_ADMIN:
+        return
+    raise PermissionDenied("This call is not for this token's role.")
 
 
 def _bearer(context: Context) -> str:
