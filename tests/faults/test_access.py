@@ -228,10 +228,11 @@ async def test_a_good_token_of_the_forge_is_good(channel, forge):
     assert code is grpc.StatusCode.OK
 
 
-async def test_no_rpc_takes_a_wrong_token(mesh, channel, forge, me):
+async def test_no_rpc_takes_a_wrong_token(mesh, channel, forge, me, figure):
     service = await operator_token(mesh.mesh, "chat")
     methods = every_method() - PUBLIC
     assert await leaks(channel, methods, forge, me.token, service) == []
+    figure(f"{len(methods)} RPCs x {len(forge.wrong()) + 2} wrong tokens: 0 leaks")
 
 
 async def things(person):

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from ..framework.person import Person, text_of
+from ..framework.person import COUNTED, LONG, Person, text_of
 
 EVERY = [
     "postgres", "envoy", "auth", "registry", "billing", "chat", "inference-llm", "inference-image",
@@ -83,7 +83,7 @@ async def test_a_kill_in_the_middle_of_an_answer(mesh, edge, operator, name):
     path = f"/v1/conversations/{conversation}/messages:stream"
     seen = []
     try:
-        async with me.streaming("POST", path, content="Hello!", maxOutputTokens=1500, temperature=0) as events:
+        async with me.streaming("POST", path, content=LONG, maxOutputTokens=1500, temperature=0) as events:
             async for event in events:
                 seen.append(event)
                 if len(seen) == 6:
@@ -103,7 +103,8 @@ async def test_a_kill_in_the_middle_of_an_answer(mesh, edge, operator, name):
     seqs = [event["seq"] for event in seen]
     assert seqs == sorted(set(seqs))
     assert seen[-1]["type"] == "finish"
-    assert seen[-1]["finishReason"] in {"length", "stop"}
+    assert seen[-1]["finishReason"] == "length"
+    assert COUNTED.startswith(text_of(seen))
     hold = await settled(operator, me, generation)
     stored = (await me.get(f"/v1/conversations/{conversation}/messages"))["messages"]
     assert stored[1]["content"] == text_of(seen)
