@@ -19,13 +19,13 @@ export PARLEY_INTERNAL_PORT := $(INTERNAL_PORT)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-dev generate fix verify bench models token lock clean forget
+.PHONY: help run test faults setup setup-dev generate fix verify bench models token lock clean forget
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "Variables, e.g. make run MODEL=../my-model EDGE_PORT=8081:"
-	@echo "  MODEL=…          language model: a folder, or org/name@<commit> of the Hugging Face hub (default: a tiny one made here)"
+	@echo "  MODEL=…          language model: a folder, or org/name@<commit> of the Hugging Face hub (default: the built-in one)"
 	@echo "  IMAGE_MODEL=…    diffusers pipeline: likewise"
 	@echo "  EDGE_PORT=8080   where apps come in          INTERNAL_PORT=9090  where operators come in (gRPC)"
 	@echo "  DATABASE_URL=…   another Postgres, as a role that may create roles and databases"
@@ -39,6 +39,10 @@ run: setup ## Install what is missing and run the whole mesh on this machine; Ct
 test: setup-dev ## All checks, then the whole test suite, end to end included
 	@$(VENV)/python -m parley_dev verify
 	@exec $(VENV)/python -m pytest $(PYTEST_ARGS)
+
+faults: setup-dev ## The fault tests at full length, with figures: kills, races, generated ledgers, wrong tokens
+	@PARLEY_POSTMASTER_KILLS=50 PARLEY_STORM_KILLS=100 PARLEY_LEDGER_SEQUENCES=10000 exec $(VENV)/python -m pytest tests/faults \
+		services/billing/tests/test_races.py services/billing/tests/test_mutants.py services/billing/tests/test_sequences.py
 
 setup: ## Install what running needs into .venv and generate the stubs (run does it by itself)
 	@$(PYTHON) dev/bootstrap.py
@@ -58,8 +62,9 @@ fix: setup-dev ## Repair what verify can repair by itself
 bench: setup-dev ## Benchmarks against peers; prints ratios
 	@exec $(VENV)/python -m bench
 
-models: setup ## Build the small local models, even when they are there
-	@exec $(VENV)/python -m parley_dev models --force
+models: setup-dev ## Train both built-in models (hours on two cores; interrupted, it goes on; ANEW=--anew starts over)
+	@$(VENV)/python models/chat/train.py $(ANEW)
+	@exec $(VENV)/python models/image/train.py $(ANEW)
 
 token: ## Print an operator's token for the internal port (of a running mesh)
 	@exec $(VENV)/python -m parley_dev token

@@ -15,8 +15,8 @@ from parley_dev.mesh import RunningMesh
 from parley_dev.token import operator_token
 
 TOKENS = 64
-QUESTION = "What is the answer to everything, and why?"
-MODEL = "parley-tiny-chat"
+QUESTION = "Count forever."  # answered until the limit
+MODEL = "parley-nano-chat"
 
 
 @dataclass(frozen=True)

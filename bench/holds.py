@@ -28,7 +28,7 @@ async def through_billing(running: RunningMesh, at_once: int) -> float:
             hold = str(uuid.uuid4())
             quantity = credit_pb2.Quantity(input_tokens=10)
             place = hold_service_pb2.PlaceHoldRequest(
-                hold_id=hold, user_id=users[worker], model="parley-tiny-chat", price_version=1, max_quantity=quantity
+                hold_id=hold, user_id=users[worker], model="parley-nano-chat", price_version=1, max_quantity=quantity
             )
             await stub.PlaceHold(place, metadata=metadata)
             await stub.SettleHold(

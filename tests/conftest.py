@@ -4,7 +4,6 @@ import os
 
 import asyncpg
 import httpx
-import pytest
 import pytest_asyncio
 from parley_dev.mesh import RunningMesh
 from parley_dev.testing import mesh_on_free_ports, temporary_home
@@ -15,20 +14,6 @@ from .framework.person import Person
 
 # A proxy in the environment is not for loopback.
 os.environ["NO_PROXY"] = "127.0.0.1,localhost"
-FIGURES = pytest.StashKey[list[str]]()
-
-
-@pytest.fixture
-def figure(request):
-    """Say what was measured, in one line: it is printed with the summary of the run."""
-    return request.config.stash.setdefault(FIGURES, []).append
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    if figures := config.stash.get(FIGURES, []):
-        terminalreporter.section("figures")
-        for line in figures:
-            terminalreporter.line(line)
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -3,10 +3,10 @@
 import asyncio
 import math
 
-from ..framework.person import refusal, text_of
+from ..framework.person import COUNTED, LONG, refusal, text_of
 
 
-async def price_of(me, model="parley-tiny-chat"):
+async def price_of(me, model="parley-nano-chat"):
     price = (await me.get(f"/v1/models/{model}"))["price"]
     return price["input_micros_per_million_tokens"], price["output_micros_per_million_tokens"]
 
@@ -30,10 +30,10 @@ async def test_a_streamed_answer_is_typed_events_in_order(me):
     assert seqs[0] == 1
     start, finish = events[0], events[-1]
     generation = start["messageMetadata"]["generationId"]
-    assert start["messageMetadata"]["model"] == "parley-tiny-chat"
+    assert start["messageMetadata"]["model"] == "parley-nano-chat"
     assert finish["finishReason"] == "length"
     told = finish["messageMetadata"]
-    assert (told["generationId"], told["model"]) == (generation, "parley-tiny-chat")
+    assert (told["generationId"], told["model"]) == (generation, "parley-nano-chat")
     assert told["usage"]["outputTokens"] == 12
     charged = int(told["chargedMicros"])
     assert charged == await cost(me, told["usage"]) > 0
@@ -83,7 +83,7 @@ async def test_the_conversation_so_far_is_the_prompt(me):
 
 async def test_a_long_conversation_is_cut_to_the_window_and_kept_whole(me):
     conversation = await me.conversation()
-    window = (await me.get("/v1/models/parley-tiny-chat"))["context_window"]
+    window = (await me.get("/v1/models/parley-nano-chat"))["context_window"]
     words = "word " * (window // 8)
     for _ in range(4):
         answer = await me.post(f"/v1/conversations/{conversation}/messages", content=words, maxOutputTokens=4)
@@ -94,16 +94,16 @@ async def test_a_long_conversation_is_cut_to_the_window_and_kept_whole(me):
 
 async def test_the_model_can_be_named_by_alias_for_one_message(me):
     conversation = await me.conversation()
-    alias = (await me.get("/v1/models/parley-tiny-chat"))["aliases"][0]
+    alias = (await me.get("/v1/models/parley-nano-chat"))["aliases"][0]
     events = await me.say(conversation, "Hello!", maxOutputTokens=2, model=alias)
-    assert events[0]["messageMetadata"]["model"] == "parley-tiny-chat"
+    assert events[0]["messageMetadata"]["model"] == "parley-nano-chat"
 
 
 async def test_a_dropped_reader_comes_back_for_the_rest(me):
     conversation = await me.conversation()
     path = f"/v1/conversations/{conversation}/messages:stream"
     first = []
-    async with me.streaming("POST", path, content="Hello!", maxOutputTokens=300, temperature=0) as events:
+    async with me.streaming("POST", path, content=LONG, maxOutputTokens=300, temperature=0) as events:
         async for event in events:
             first.append(event)
             if len(first) == 4:
@@ -117,13 +117,14 @@ async def test_a_dropped_reader_comes_back_for_the_rest(me):
     assert whole[-1]["type"] == "finish"
     stored = (await me.get(f"/v1/conversations/{conversation}/messages"))["messages"]
     assert stored[1]["content"] == text_of(whole)
+    assert COUNTED.startswith(text_of(whole))
     assert len(await me.charges()) == 1
 
 
 async def test_cancel_keeps_and_charges_what_was_generated(me):
     conversation = await me.conversation()
     path = f"/v1/conversations/{conversation}/messages:stream"
-    async with me.streaming("POST", path, content="Hello!", maxOutputTokens=1500, temperature=0) as events:
+    async with me.streaming("POST", path, content=LONG, maxOutputTokens=1500, temperature=0) as events:
         start = await anext(events)
         generation = start["messageMetadata"]["generationId"]
         await anext(events)
@@ -170,7 +171,7 @@ async def test_the_same_request_id_at_once_is_one_answer(me):
 async def test_one_answer_at_a_time(me):
     conversation = await me.conversation()
     path = f"/v1/conversations/{conversation}/messages"
-    async with me.streaming("POST", f"{path}:stream", content="Hello!", maxOutputTokens=1500, temperature=0) as events:
+    async with me.streaming("POST", f"{path}:stream", content=LONG, maxOutputTokens=1500, temperature=0) as events:
         start = await anext(events)
         answer = await me.call("POST", path, content="And?")
         assert refusal(answer)[:2] == (409, "GENERATION_RUNNING")

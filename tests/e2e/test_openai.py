@@ -19,9 +19,9 @@ async def client(mesh, me):
 
 async def test_a_completion(client, me):
     answer = await client.chat.completions.create(
-        model="parley-tiny-chat", messages=HELLO, max_completion_tokens=7, temperature=0
+        model="parley-nano-chat", messages=HELLO, max_completion_tokens=7, temperature=0
     )
-    assert (answer.object, answer.model) == ("chat.completion", "parley-tiny-chat")
+    assert (answer.object, answer.model) == ("chat.completion", "parley-nano-chat")
     assert answer.id.startswith("chatcmpl-")
     (choice,) = answer.choices
     assert (choice.index, choice.finish_reason, choice.message.role) == (0, "length", "assistant")
@@ -82,8 +82,8 @@ async def test_content_in_parts(client):
 
 async def test_models(client):
     listed = [model.id async for model in client.models.list()]
-    assert "parley-tiny-chat" in listed
-    assert (await client.models.retrieve("parley-tiny-chat")).owned_by
+    assert "parley-nano-chat" in listed
+    assert (await client.models.retrieve("parley-nano-chat")).owned_by
 
 
 @pytest.mark.parametrize(

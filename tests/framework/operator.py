@@ -29,10 +29,14 @@ class Operator:
         self.token = ""
 
     async def __aenter__(self) -> Self:
+        await self.renew()
+        return self
+
+    async def renew(self) -> None:
+        """Get a fresh token: one lives for a quarter of an hour."""
         tokens = service_token_service_pb2_grpc.ServiceTokenServiceStub(self._channel)
         request = service_token_service_pb2.IssueServiceTokenRequest(service="operator", secret=self._secret)
         self.token = (await tokens.IssueServiceToken(request)).access_token
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

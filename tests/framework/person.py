@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 
 PASSWORD = "correct horse battery"
+LONG = "Count forever."  # what the built-in model answers until its limit, or until it is stopped
+COUNTED = " ".join(map(str, range(1, 1000)))  # its answer, and more
 
 
 class Person:

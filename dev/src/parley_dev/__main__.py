@@ -1,4 +1,4 @@
-"""python -m parley_dev: run · token · models · verify · forget. The Makefile calls these."""
+"""python -m parley_dev: run · token · verify · forget. The Makefile calls these."""
 
 from __future__ import annotations
 
@@ -37,16 +37,6 @@ def token(
 
 
 @app.command()
-def models(force: Annotated[bool, typer.Option(help="Build them even when they are there.")] = False) -> None:
-    """Build the small local models."""
-    from parley_dev.models import build, missing  # noqa: PLC0415
-
-    mesh = Mesh.from_env()
-    if force or missing(mesh):
-        build(mesh)
-
-
-@app.command()
 def verify(fix: Annotated[bool, typer.Option(help="Repair what repairs itself.")] = False) -> None:
     """Run every check that needs no running mesh."""
     from parley_dev.verify import run as run_checks  # noqa: PLC0415
@@ -56,7 +46,7 @@ def verify(fix: Annotated[bool, typer.Option(help="Repair what repairs itself.")
 
 @app.command()
 def forget(yes: Annotated[bool, typer.Option(help="Do not ask.")] = False) -> None:
-    """Delete this machine's data: accounts, conversations, ledger, pictures, secrets. The built models stay."""
+    """Delete this machine's data: accounts, conversations, ledger, pictures, secrets."""
     from parley_dev.forget import forget as delete  # noqa: PLC0415
 
     mesh = Mesh.from_env()

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]  # the checkout
+BUILT_IN_CHAT = ROOT / "models" / "parley-nano-chat"
+BUILT_IN_IMAGE = ROOT / "models" / "parley-nano-image"
 
 
 class CannotRunError(Exception):
@@ -130,16 +132,6 @@ class Mesh:
         return self.home / "run"
 
     @property
-    def tiny_chat(self) -> Path:
-        """The built-in language model."""
-        return self.home / "models" / "parley-tiny-chat"
-
-    @property
-    def tiny_image(self) -> Path:
-        """The built-in picture model."""
-        return self.home / "models" / "parley-tiny-image"
-
-    @property
     def public_ports(self) -> tuple[int, int]:
         """The two ports that listen on `bind_address`; all others are on loopback."""
         return self.edge_port, self.internal_port
@@ -180,9 +172,9 @@ class Mesh:
         else:
             own["SERVICE_SECRET_FILE"] = str(self.secrets / "services" / service.name)
         if service.name == "inference-llm":
-            own["MODEL"] = self.model or str(self.tiny_chat)
+            own["MODEL"] = self.model or str(BUILT_IN_CHAT)
         if service.name == "inference-image":
-            own["MODEL"] = self.image_model or str(self.tiny_image)
+            own["MODEL"] = self.image_model or str(BUILT_IN_IMAGE)
             own["OBJECTS_URL"] = f"file://{self.home / 'objects'}"
         return {service.prefix + name: value for name, value in own.items()}
 

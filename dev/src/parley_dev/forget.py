@@ -9,7 +9,7 @@ from parley_dev.config import Mesh
 
 
 def forget(mesh: Mesh) -> None:
-    """Delete all data of a mesh that does not run. Built models are kept: they hold nothing of anybody."""
+    """Delete all data of a mesh that does not run."""
     with leftovers.only_mesh_of(mesh.home):
         postgres.forget(mesh.home)
         for name in ("secrets", "objects", "logs", "outbox"):

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from parley_dev import database, envoy, health, leftovers, models, ports, postgres, secrets
+from parley_dev import database, envoy, health, leftovers, ports, postgres, secrets
 from parley_dev.config import ROOT, SERVICES, CannotRunError, Mesh, ServiceInfo
 from parley_dev.logs import Log
 from parley_dev.screen import Screen
@@ -103,9 +103,6 @@ class RunningMesh:
         if server:
             await self._start_postgres(server)
         await self._prepare_database(server.url if server else mesh.database_url, passwords.roles)
-        if models.missing(mesh):
-            say("building the small local models (once; imports torch, transformers and diffusers)")
-            await self._run_once("models", models.build_command(mesh))
         configuration = envoy.write_configuration(mesh)
         light = [service for service in SERVICES if not service.is_engine]
         await self._start([self._envoy(configuration), *map(self._service, light)])

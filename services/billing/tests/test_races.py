@@ -147,6 +147,12 @@ SCENARIOS = (
     the_last_uses_of_a_promotion,
 )
 
+SAID = {
+    "two_hundred_holds_on_credits_for_one_hundred": "200 holds at once on credits for 100: 100 placed",
+    "the_last_credits": "50 holds at once on credits for 5: 5 placed",
+    "the_last_uses_of_a_promotion": "50 redemptions at once of a code for 7: 7 redeemed",
+}
+
 
 @pytest_asyncio.fixture
 async def gate(urls):
@@ -155,6 +161,7 @@ async def gate(urls):
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
-async def test_however_many_call_at_once_the_books_are_right(client, gate, repository, scenario):
+async def test_however_many_call_at_once_the_books_are_right(client, gate, repository, scenario, figure):
     await scenario(client, gate)
     assert not any((await repository.audit()).drift.values())
+    figure(SAID.get(scenario.__name__, f"{CALLS} duplicated calls ({scenario.__name__}): one effect, one body"))

@@ -1,7 +1,5 @@
-"""Fixtures: a real database, and the real engine with the small model that `make models` builds."""
+"""Fixtures: a real database, and the real engine with the built-in model."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ from parley_kit.testing import database as fresh_database
 from .fakes import FakeBilling
 from .world import World
 
-BUILD = Path(__file__).parents[3] / "models" / "build.py"
+BUILT_IN = Path(__file__).parents[3] / "models" / "parley-nano-image"
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -27,15 +25,8 @@ async def database():
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    subprocess.run([sys.executable, BUILD, "--out", folder], check=True, capture_output=True)
-    return folder / "parley-tiny-image"
-
-
-@pytest.fixture(scope="session")
-def engine(tiny_model) -> Engine:
-    return diffusers_engine.load(str(tiny_model), device="cpu")
+def engine() -> Engine:
+    return diffusers_engine.load(str(BUILT_IN), device="cpu")
 
 
 @pytest_asyncio.fixture

@@ -1,4 +1,4 @@
-"""The real engine with the tiny model."""
+"""The real engine with the built-in model."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from parley_kit.db import create_engine, new_id
 from parley_kit.testing import database
 from PIL import Image
 
+from .conftest import BUILT_IN
 from .world import until
 
 
@@ -60,12 +61,12 @@ class Process:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def environment(tiny_model: Path, tmp_path_factory):
+async def environment(tmp_path_factory):
     folder = tmp_path_factory.mktemp("process")
     (folder / "secret").write_text("a-secret-of-the-tests")
     async with database("parley_inference_image", SCHEMA) as made:
         own = {
-            "MODEL": str(tiny_model),
+            "MODEL": str(BUILT_IN),
             "OBJECTS_URL": (folder / "objects").as_uri(),
             "DATABASE_URL": made.app_url,
             "SERVICE_SECRET_FILE": str(folder / "secret"),
@@ -125,7 +126,7 @@ async def test_job_survives_stopping_and_kill_9(environment: dict[str, str]) -> 
     engine = create_engine(environment["PARLEY_INFERENCE_IMAGE_DATABASE_URL"])
     repository = Repository(engine)
     picture = Picture("a red cat", "", 128, 128, steps=100, seed=7)
-    new = NewJob(new_id(), uuid.uuid4(), None, b"", picture, model="parley-tiny-image", price_version=1)
+    new = NewJob(new_id(), uuid.uuid4(), None, b"", picture, model="parley-nano-image", price_version=1)
     await repository.insert_pending(new, 1)
     await repository.enqueue(new.id, dt.datetime.now(dt.UTC) + dt.timedelta(hours=6))
 

@@ -5,7 +5,7 @@ import pytest
 import pytest_asyncio
 from parley_kit.testing import TestTokens, serve_in_process
 
-from .world import Client, Registry, auth_servicers, build_models, registry_servicers, running
+from .world import Client, Registry, auth_servicers, registry_servicers, running
 
 
 @pytest.fixture(scope="session")
@@ -19,10 +19,8 @@ def registry():
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    build_models(folder)
-    return folder
+def logs(tmp_path_factory):
+    return tmp_path_factory.mktemp("logs")
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -38,8 +36,8 @@ async def neighbours(tokens, registry, tmp_path_factory):
 
 
 @pytest_asyncio.fixture(scope="session")
-async def service(models, neighbours):
-    async with running(models, *neighbours) as made:
+async def service(logs, neighbours):
+    async with running(logs, *neighbours) as made:
         yield made
 
 

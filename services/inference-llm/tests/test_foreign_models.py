@@ -14,7 +14,7 @@ from parley_kit import testing
 from parley_kit.testing import Hub
 from safetensors.torch import load_file
 
-from .world import MODEL, running
+from .world import MODEL, MODELS, running
 
 PINNED = f"{Hub.NAME}@{Hub.COMMIT}"
 
@@ -30,9 +30,9 @@ class Bomb:
 
 
 @pytest.fixture
-def foreign(models, tmp_path):
+def foreign(tmp_path):
     """A copy of the model, to be spoiled."""
-    return shutil.copytree(models / MODEL, tmp_path / "model")
+    return shutil.copytree(MODELS / MODEL, tmp_path / "model")
 
 
 @pytest.fixture
@@ -88,26 +88,26 @@ async def test_code_of_a_model_is_not_run(foreign, ran, name):
     assert not ran.exists()
 
 
-async def test_pickles_and_scripts_beside_the_weights_are_not_opened(foreign, ran, models, neighbours):
+async def test_pickles_and_scripts_beside_the_weights_are_not_opened(foreign, ran, logs, neighbours):
     for stem in ("pytorch_model", "model", "tokenizer", "training_args", "optimizer"):
         for kind in ("pt", "pth", "ckpt", "pkl"):
             (foreign / f"{stem}.{kind}").write_bytes(pickle.dumps(Bomb(ran)))
         torch.save(Bomb(ran), foreign / f"{stem}.bin")
         (foreign / f"{stem}.py").write_text(f"import pathlib; pathlib.Path({str(ran)!r}).touch()")
-    async with running(models, *neighbours, MODEL=str(foreign)):
+    async with running(logs, *neighbours, MODEL=str(foreign)):
         assert not ran.exists()
     pickle.loads((foreign / "model.pkl").read_bytes())  # noqa: S301 - the trap works
     assert ran.exists()
 
 
 async def test_a_pinned_hub_model_is_served_under_its_id_and_pickles_of_it_are_not_fetched(
-    foreign, tmp_path, models, neighbours, registry
+    foreign, tmp_path, logs, neighbours, registry
 ):
     for name in ("pytorch_model.bin", "own.py", "original/consolidated.safetensors"):
         (foreign / name).parent.mkdir(exist_ok=True)
         (foreign / name).touch()
     with testing.hub(foreign, tmp_path / "cache") as hub:
-        async with running(models, *neighbours, MODEL=PINNED, REPLICA_ID="from-the-hub"):
+        async with running(logs, *neighbours, MODEL=PINNED, REPLICA_ID="from-the-hub"):
             assert registry.leases["from-the-hub"].model == Hub.NAME
         files = {path.partition("/resolve/")[2] for path in hub.asked}
     assert f"{Hub.COMMIT}/model.safetensors" in files

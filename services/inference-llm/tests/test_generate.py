@@ -8,16 +8,16 @@ import pytest
 from parley_kit.errors import ParleyError
 from tokenizers import Tokenizer
 
-from .world import MODEL, text
+from .world import LONG, MODEL, MODELS, text
 
 
 @pytest.fixture(scope="module")
-def count(models):
+def count():
     """Count tokens independently of the service, by the tokenizer's file and the template's words."""
-    tokenizer = Tokenizer.from_file(str(models / MODEL / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(MODELS / MODEL / "tokenizer.json"))
 
     def tokens(words, *, framed=False):
-        whole = f"<|im_start|>user\n{words}<|im_end|>\n<|im_start|>assistant\n" if framed else words
+        whole = f"<|im_start|>user\n{words}<|im_end|><|im_start|>assistant\n" if framed else words
         return len(tokenizer.encode(whole, add_special_tokens=False).ids)
 
     return tokens
@@ -29,20 +29,22 @@ async def refusal(call):
     return refused.value
 
 
-async def test_a_stream_counts_as_the_tokenizer_does(client, count):
-    steps = await client.generate("Hello, wie geht's? 世界", max_output_tokens=40)
-    assert {step.input_tokens for step in steps} == {count("Hello, wie geht's? 世界", framed=True)}
+@pytest.mark.parametrize("words", ["Hello!", "What is a credit?", "Hello, wie geht's? 世界"])
+async def test_a_stream_counts_as_the_tokenizer_does_and_ends_by_itself(client, count, words):
+    steps = await client.generate(words, max_output_tokens=100)
+    assert {step.input_tokens for step in steps} == {count(words, framed=True)}
     counts = [step.output_tokens for step in steps]
     assert counts == sorted(counts)
-    assert counts[-1] == 40
-    assert [step.finish_reason for step in steps[:-1]] == [""] * (len(steps) - 1)
-    assert steps[-1].finish_reason == "length"
-    prepared = await client.prepare("Hello, wie geht's? 世界")
-    assert prepared.prompt_tokens == steps[0].input_tokens
+    assert counts[-1] == count(text(steps)) + 1  # the end is a token too
+    assert [step.finish_reason for step in steps] == [""] * (len(steps) - 1) + ["stop"]
+    assert (await client.prepare(words)).prompt_tokens == steps[0].input_tokens
 
 
-async def test_it_streams(client):
-    assert len(await client.generate("Hello!", max_output_tokens=200)) > 20
+async def test_the_limit_ends_an_answer_that_has_no_end(client, count):
+    steps = await client.generate(LONG, max_output_tokens=200)
+    assert text(steps).startswith("1 2 3 4 5 6 7 8 9 10 11 12 ")
+    assert (steps[-1].finish_reason, steps[-1].output_tokens, count(text(steps))) == ("length", 200, 200)
+    assert len(steps) > 20
 
 
 async def test_greedy_is_the_same_every_time_and_sampling_is_not(client):
@@ -66,7 +68,7 @@ async def test_an_answer_is_continued_byte_for_byte(client, count):
     steps = await client.generate("Hello!", max_output_tokens=60)
     whole = text(steps)
     begun = [text(steps[: index + 1]) for index in range(len(steps) - 1)]
-    # A random model also writes what its tokenizer would cut in another way; from there on greedy answers may differ.
+    # Where the text so far is cut into other tokens than those that were written, the rest may differ.
     same_tokens = [words for words, step in zip(begun, steps, strict=False) if count(words) == step.output_tokens]
     assert len(same_tokens) >= 3
     for words in (same_tokens[0], same_tokens[len(same_tokens) // 2], same_tokens[-1]):
@@ -75,18 +77,19 @@ async def test_an_answer_is_continued_byte_for_byte(client, count):
 
 
 async def test_a_continuation_is_not_counted(client, count):
-    rest = await client.generate("Hello!", max_output_tokens=20, continuation=" after serv")  # ends inside a word
-    assert {step.input_tokens for step in rest} == {count("Hello!", framed=True)}
+    rest = await client.generate(LONG, max_output_tokens=20, continuation="1 2 3 4 5 6 7 8 9 1")  # inside a number
+    assert {step.input_tokens for step in rest} == {count(LONG, framed=True)}
     assert rest[-1].output_tokens == 20
+    assert text(rest).startswith("0 11 12 13 ")
 
 
 async def test_a_continuation_that_fills_the_window_is_at_its_end(client):
-    steps = await client.generate("Hello!", continuation="word " * 2000)
+    steps = await client.generate("Hello!", continuation="word " * 2100)
     assert [(step.delta, step.output_tokens, step.finish_reason) for step in steps] == [("", 0, "length")]
 
 
 async def test_leaving_stops_the_engine(client, service):
-    calls = [client.call("Hello!", max_output_tokens=1900) for _ in range(4)]
+    calls = [client.call(LONG, max_output_tokens=1900) for _ in range(4)]
     for call in calls:
         await call.read()
     for call in calls:
@@ -102,7 +105,7 @@ async def test_leaving_stops_the_engine(client, service):
 
 
 async def test_many_at_once(client):
-    answers = await asyncio.gather(*(client.generate(f"Hello {n}!", max_output_tokens=30) for n in range(32)))
+    answers = await asyncio.gather(*(client.generate(f"Count from {n}.", max_output_tokens=30) for n in range(32)))
     assert all(steps[-1].output_tokens == 30 for steps in answers)
 
 

@@ -9,11 +9,11 @@ import sys
 import psutil
 import pytest
 
-from .world import MODEL, gone, running
+from .world import MODEL, MODELS, gone, running
 
 
-async def test_a_killed_service_leaves_no_engine_behind(models, neighbours):
-    async with running(models, *neighbours) as (process, *_):
+async def test_a_killed_service_leaves_no_engine_behind(logs, neighbours):
+    async with running(logs, *neighbours) as (process, *_):
         family = psutil.Process(process.pid).children(recursive=True)
         assert family
         process.kill()
@@ -21,16 +21,16 @@ async def test_a_killed_service_leaves_no_engine_behind(models, neighbours):
         assert await gone(family)
 
 
-async def test_a_dead_engine_ends_the_service_with_a_status(models, neighbours):
-    async with running(models, *neighbours) as (process, *_):
+async def test_a_dead_engine_ends_the_service_with_a_status(logs, neighbours):
+    async with running(logs, *neighbours) as (process, *_):
         for child in psutil.Process(process.pid).children(recursive=True):
             child.kill()
         async with asyncio.timeout(60):
             assert await process.wait() == 1
 
 
-async def test_sigterm_gives_the_lease_back_and_leaves_nothing(models, neighbours, registry):
-    async with running(models, *neighbours, REPLICA_ID="to-be-stopped") as (process, *_):
+async def test_sigterm_gives_the_lease_back_and_leaves_nothing(logs, neighbours, registry):
+    async with running(logs, *neighbours, REPLICA_ID="to-be-stopped") as (process, *_):
         assert "to-be-stopped" in registry.leases
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)
@@ -41,10 +41,10 @@ async def test_sigterm_gives_the_lease_back_and_leaves_nothing(models, neighbour
 
 
 @pytest.mark.parametrize("model", ["/nowhere", "empty", "base"])
-async def test_an_unusable_model_is_one_readable_cause(models, tmp_path, model):
+async def test_an_unusable_model_is_one_readable_cause(tmp_path, model):
     folder = tmp_path / "model"
     if model == "base":
-        shutil.copytree(models / MODEL, folder, ignore=shutil.ignore_patterns("chat_template.jinja"))
+        shutil.copytree(MODELS / MODEL, folder, ignore=shutil.ignore_patterns("chat_template.jinja"))
     else:
         folder.mkdir()
     process = await asyncio.create_subprocess_exec(

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,8 +25,9 @@ from parley.registry.v1 import lease_service_pb2
 from parley.registry.v1.lease_service_pb2_grpc import LeaseServiceServicer, add_LeaseServiceServicer_to_server
 from parley_kit.errors import parley_error_from
 
-BUILD = Path(__file__).parents[3] / "models" / "build.py"
-MODEL = "parley-tiny-chat"
+MODELS = Path(__file__).parents[3] / "models"
+MODEL = "parley-nano-chat"
+LONG = "Count forever."  # an answer that the model does not end by itself
 
 
 class Auth(JwksServiceServicer, ServiceTokenServiceServicer):
@@ -122,16 +122,12 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def build_models(folder):
-    subprocess.run([sys.executable, BUILD, "--out", folder], check=True, capture_output=True)
-
-
 @asynccontextmanager
-async def running(models, secret, auth, registry, **settings):
+async def running(logs, secret, auth, registry, **settings):
     """Run the service; yields the process, its address and that of its metrics when it is SERVING."""
     port, metrics = free_port(), free_port()
     values = {
-        "MODEL": str(models / MODEL),
+        "MODEL": str(MODELS / MODEL),
         "LISTEN": f"127.0.0.1:{port}",
         "METRICS_LISTEN": f"127.0.0.1:{metrics}",
         "AUTH_ADDRESS": auth,
@@ -140,7 +136,7 @@ async def running(models, secret, auth, registry, **settings):
     } | settings
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     env |= {f"PARLEY_INFERENCE_LLM_{name}": value for name, value in values.items()}
-    log = models / f"log-{port}"
+    log = logs / f"log-{port}"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "parley_inference_llm", env=env, stdout=output, stderr=output

@@ -20,7 +20,7 @@ def changed(**changes):
 def test_the_shipped_catalogue_is_good(monkeypatch):
     monkeypatch.delenv("PARLEY_REGISTRY_CATALOGUE_FILE", raising=False)
     ids = {model.id for model in seed.read(Settings().catalogue_file).models}
-    assert ids == {"parley-tiny-chat", "parley-tiny-image"}
+    assert ids == {"parley-nano-chat", "parley-nano-image"}
 
 
 @pytest.mark.parametrize(

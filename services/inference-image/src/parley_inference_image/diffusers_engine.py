@@ -21,6 +21,7 @@ from diffusers import DiffusionPipeline, pipelines  # AutoPipeline imports twice
 from diffusers.utils import logging as diffusers_logging
 from parley_kit import hub
 from parley_kit.hub import UnusableModel
+from PIL import ImageOps
 from transformers.utils import logging as transformers_logging
 
 from parley_inference_image.engine import OnStep
@@ -35,7 +36,7 @@ _NEEDED = ("prompt", "width", "height", "num_inference_steps", "generator", "cal
 class DiffusersEngine:
     """A loaded text-to-image pipeline."""
 
-    def __init__(self, pipeline: Any) -> None:
+    def __init__(self, pipeline: Any, guidance_scale: float | None = None) -> None:
         self._pipeline = pipeline
         self._accepts = frozenset(inspect.signature(pipeline.__call__).parameters)
         missing = [name for name in _NEEDED if name not in self._accepts]
@@ -45,6 +46,8 @@ class DiffusersEngine:
             )
         self._pipeline.set_progress_bar_config(disable=True)
         self.size = _own_size(pipeline)
+        self._patch = _patch(pipeline)
+        self._fixed = {} if guidance_scale is None else {"guidance_scale": guidance_scale}
 
     def draw(self, picture: Picture, on_step: OnStep) -> bytes:
         """Draw and return a PNG. The noise is made on the CPU, so that it is the same on every device."""
@@ -55,18 +58,23 @@ class DiffusersEngine:
 
         arguments: dict[str, Any] = {
             "prompt": picture.prompt,
-            "width": picture.width,
-            "height": picture.height,
+            "width": self._whole(picture.width),
+            "height": self._whole(picture.height),
             "num_inference_steps": picture.steps,
             "generator": torch.Generator("cpu").manual_seed(picture.seed),
             "callback_on_step_end": after_step,
+            **self._fixed,
         }
         if picture.negative_prompt and "negative_prompt" in self._accepts:
             arguments["negative_prompt"] = picture.negative_prompt
-        image = self._pipeline(**arguments).images[0]
+        image = ImageOps.fit(self._pipeline(**arguments).images[0], (picture.width, picture.height))
         png = io.BytesIO()
         image.save(png, format="PNG")
         return png.getvalue()
+
+    def _whole(self, pixels: int) -> int:
+        """Return the least side that the pipeline draws and that holds so many pixels; the rest is cut off again."""
+        return -(-pixels // self._patch) * self._patch
 
 
 def load(model: str, *, device: str) -> DiffusersEngine:
@@ -80,10 +88,12 @@ def load(model: str, *, device: str) -> DiffusersEngine:
             trust_remote_code=False,
             local_files_only=True,
             dtype=torch.bfloat16 if target.startswith("cuda") else torch.float32,
+            **_absent(folder),
         ).to(target)
+        guidance_scale = _guidance_scale(folder)
     except Exception as error:  # whatever a foreign folder makes the libraries raise
         raise UnusableModel(f"{model}: {error}") from error
-    return DiffusersEngine(pipeline)
+    return DiffusersEngine(pipeline, guidance_scale)
 
 
 def _folder(model: str) -> Path:
@@ -111,6 +121,19 @@ def _parts(model: str, folder: Path) -> list[str]:
     return parts
 
 
+def _guidance_scale(folder: Path) -> float | None:
+    """Return what the model's generation_config.json wishes for (a file that language models have); None: nothing."""
+    file = folder / "generation_config.json"
+    wished = hub.read_json(file).get("guidance_scale") if file.exists() else None
+    return None if wished is None else float(wished)
+
+
+def _absent(folder: Path) -> dict[str, None]:
+    """Return the parts that the model does without (Stable Diffusion 3's third text encoder): diffusers wants to be told."""
+    index = hub.read_json(folder / "model_index.json")
+    return {name: None for name, value in index.items() if value == [None, None]}
+
+
 def _device(wish: str) -> str:
     if wish != "auto":
         return wish
@@ -128,6 +151,13 @@ def _own_size(pipeline: Any) -> tuple[int, int]:
         return 512, 512
     height, width = (sample, sample) if isinstance(sample, int) else (int(sample[0]), int(sample[1]))
     return width * scale, height * scale
+
+
+def _patch(pipeline: Any) -> int:
+    """Return what sides must be a multiple of, in pixels: transformers see patches of two by two latents or more."""
+    scale = int(getattr(pipeline, "vae_scale_factor", 8))
+    config = getattr(getattr(pipeline, "transformer", None), "config", None)
+    return scale if config is None else scale * max(2, int(getattr(config, "patch_size", 1)))
 
 
 # Progress bars and advice about optional packages do not belong in a service's log.
