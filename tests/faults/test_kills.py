@@ -83,7 +83,7 @@ async def test_a_kill_in_the_middle_of_an_answer(mesh, edge, operator, name):
     path = f"/v1/conversations/{conversation}/messages:stream"
     seen = []
     try:
-        async with me.streaming("POST", path, content=LONG, maxOutputTokens=1500, temperature=0) as events:
+        async with me.streaming("POST", path, content=LONG, maxOutputTokens=600, temperature=0) as events:
             async for event in events:
                 seen.append(event)
                 if len(seen) == 6:

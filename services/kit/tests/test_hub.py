@@ -51,6 +51,7 @@ def test_what_the_hub_does_not_know_either_is_refused_with_the_place_to_look(ask
 
 def test_an_unpinned_model_is_refused_without_a_network_too(monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # whatever ran before in this process
     with pytest.raises(UnusableModel, match=r"pinned to a commit .*Error.* use somebody/model@<commit>$"):
         hub.fetch(Hub.NAME, ["*"])
 
