@@ -11,13 +11,8 @@ import sqlalchemy as sa
 from parley_auth.account import Caller, NewSession, User
 from parley_auth.repository.base import Base, to_user
 
-_CREATE_ACCOUNT = sa.text("""
-    WITH account AS (
-        INSERT INTO auth.users (id, email, password_hash, created_at)
-        VALUES (:user_id, :email, :password_hash, :now)
-        ON CONFLICT (email) DO NOTHING
-        RETURNING id
-    ), session AS (
+_WITH_SESSION = """
+    WITH account AS ({account}), session AS (
         INSERT INTO auth.sessions (id, user_id, device_name, created_at, refreshed_at, expires_at)
         SELECT :session_id, id, :device_name, :now, :now, :expires_at FROM account
         RETURNING id
@@ -25,22 +20,19 @@ _CREATE_ACCOUNT = sa.text("""
     INSERT INTO auth.refresh_tokens (token_hash, session_id, created_at, expires_at)
     SELECT :token_hash, id, :now, :expires_at FROM session
     RETURNING session_id
-""")
+"""
+_NEW_ACCOUNT = """
+    INSERT INTO auth.users (id, email, password_hash, created_at)
+    VALUES (:user_id, :email, :password_hash, :now)
+    ON CONFLICT (email) DO NOTHING
+    RETURNING id
+"""
+_CREATE_ACCOUNT = sa.text(_WITH_SESSION.format(account=_NEW_ACCOUNT))
 
 # FOR SHARE waits for a change of the password that is under way, and then finds another hash: no session begins with a
 # password that is no more. A change that comes later waits for this session, and ends it.
-_OPEN_SESSION = sa.text("""
-    WITH account AS (
-        SELECT id FROM auth.users WHERE id = :user_id AND password_hash = :verified FOR SHARE
-    ), session AS (
-        INSERT INTO auth.sessions (id, user_id, device_name, created_at, refreshed_at, expires_at)
-        SELECT :session_id, id, :device_name, :now, :now, :expires_at FROM account
-        RETURNING id
-    )
-    INSERT INTO auth.refresh_tokens (token_hash, session_id, created_at, expires_at)
-    SELECT :token_hash, id, :now, :expires_at FROM session
-    RETURNING session_id
-""")
+_VERIFIED_ACCOUNT = "SELECT id FROM auth.users WHERE id = :user_id AND password_hash = :verified FOR SHARE"
+_OPEN_SESSION = sa.text(_WITH_SESSION.format(account=_VERIFIED_ACCOUNT))
 
 _CHANGE_PASSWORD = sa.text("""
     UPDATE auth.users SET password_hash = :new
