@@ -1,7 +1,8 @@
 """Trains parley-nano-image from nothing: `python models/image/train.py`, or `make models` for both models.
 
-Four stages, each resumable: the text encoder learns what sentences say, the autoencoder to pack pictures into latents,
-then pictures are packed once, and the denoiser learns, with the text encoder, to make latents from noise and sentences.
+Four stages, each resumable: the text encoders learn what sentences say and roughly how that looks, the autoencoder to
+pack pictures into latents, then pictures are packed once, and the denoiser learns to make latents from noise and
+sentences. It learns fastest from text encoders that know the layout already and stay as they are.
 """
 
 from __future__ import annotations
@@ -32,12 +33,16 @@ from image.evaluate import GUIDANCE, measure, sheet
 from image.scenes import BACKGROUNDS, OBJECT_COLOURS, PLACES, SHAPES, SIDE, SIZES, Scene, draw, hint, sample, say
 
 NAME = "parley-nano-image"
-TEXT_STEPS, TEXT_BATCH = 500, 128
+TEXT_STEPS, TEXT_BATCH = 1200, 64
 VAE_STEPS, VAE_WHOLE_STEPS, VAE_BATCH, CROP = 3600, 400, 16, 64
-PICTURES = 40_000
-STEPS, BATCH = 4800, 32
-MEASURE_EVERY, MEASURED = 1000, 40
+PICTURES = 20_000
+THUMBNAIL = networks.LATENT_SIDE  # pixels of a side
+PATCHES = THUMBNAIL // 2  # of a side, as the denoiser's
+STEPS, BATCH = 12_000, 32
+MEASURE_EVERY, MEASURED = 3000, 40
+PAINTED = 3.0  # weight of the thumbnail's error beside the facts'
 LAYOUT, LAYOUT_PART = 0.75, 0.6  # from this noise on a picture is decided by its sentence; the part of it in a batch
+RATE = 1e-3  # of learning, at its height
 NO_TEXT = 0.1  # of the sentences are left out, for guidance
 HINTS = 0.1  # are a few words only
 
@@ -61,13 +66,13 @@ class Training:
         self._reader = _Reader().to(where)
         self._vae = networks.vae().to(where)
         self._transformer = networks.transformer().to(where)
-        self._smooth = [copy.deepcopy(network) for network in (self._transformer, self._text)]
+        self._painter = _Painter().to(where)
+        self._smooth = copy.deepcopy(self._transformer)
         self._stages: list[Stage] = []
 
     def run(self, out: Path) -> None:
         """Run all stages and write the pipeline."""
         self._train_text()
-        self._smooth[1].load_state_dict(self._text.state_dict())
         self._train_vae()
         latents, scenes = self._pack()
         self._train_transformer(latents, scenes)
@@ -96,10 +101,11 @@ class Training:
         ).input_ids.to(self._device)
 
     def _train_text(self) -> None:
-        optimizer = torch.optim.AdamW([*self._text.parameters(), *self._reader.parameters()], 1e-3, weight_decay=0.01)
-        stage = self._stage("text", TEXT_STEPS, [self._text, self._reader], optimizer)
+        learning = [self._text, self._reader, self._painter]
+        optimizer = _optimizer(learning)
+        stage = self._stage("text", TEXT_STEPS, learning, optimizer)
         for step in stage.steps():
-            warm_up_and_fall(optimizer, 1e-3, step, TEXT_STEPS)
+            warm_up_and_fall(optimizer, RATE, step, TEXT_STEPS)
             picker = random.Random(f"text {step}")
             scenes = _learnt(picker, TEXT_BATCH)
             said, whole = self._text(self._tokens([say(scene, picker) for scene in scenes]))
@@ -109,9 +115,14 @@ class Training:
                 losses += [functional.cross_entropy(answer, wanted[:, fact]) for fact, answer in enumerate(answers)]
                 right = torch.stack([answer.argmax(1) == wanted[:, fact] for fact, answer in enumerate(answers)])
                 understood.append(right.all(0).float().mean().item())
-            loss = torch.stack(losses).mean()
+            pictures = _tensor([draw(scene, picker) for scene in scenes]).to(self._device)
+            painted = ((self._painter(said) - _thumbnails(pictures)) ** 2).mean()
+            loss = torch.stack(losses).mean() + PAINTED * painted
             _learn(loss, optimizer, self._text)
-            stage.log(loss=loss.item(), in_tokens=understood[0], in_the_whole=understood[1])
+            stage.log(
+                loss=loss.item(), painted=painted.item(), in_tokens=understood[0], in_the_whole=understood[1]
+            )
+        self._text.requires_grad_(False)
 
     def _train_vae(self) -> None:
         optimizer = torch.optim.AdamW(self._vae.parameters(), 2e-3, weight_decay=0)
@@ -157,15 +168,13 @@ class Training:
         return (latents - mean[:, None, None]) / std[:, None, None], scenes
 
     def _train_transformer(self, latents: Tensor, scenes: list[Scene]) -> None:
-        learning = [self._transformer, self._text]
-        parameters = [parameter for network in learning for parameter in network.parameters()]
-        optimizer = torch.optim.AdamW(parameters, 1e-3, weight_decay=0.01)
-        stage = self._stage("transformer", STEPS, [*learning, *self._smooth], optimizer)
+        optimizer = _optimizer([self._transformer])
+        stage = self._stage("transformer", STEPS, [self._transformer, self._smooth], optimizer)
         absent = torch.zeros(BATCH, 1, networks.TEXT_WIDTH, device=self._device)
         usual = self._transformer.attn_processors
         self._transformer.set_attn_processor(networks.OneForMany())
         for step in stage.steps():
-            warm_up_and_fall(optimizer, 1e-3, step, STEPS)
+            warm_up_and_fall(optimizer, RATE, step, STEPS)
             picker, noise_seed = random.Random(f"transformer {step}"), torch.Generator().manual_seed(step)
             chosen = [picker.randrange(PICTURES) for _ in range(BATCH)]
             clean = torch.cat([latents[chosen]] * 2, 1)
@@ -182,9 +191,8 @@ class Training:
                     timestep=1000 * levels.to(self._device),
                 ).sample
             losses = ((velocity.float() - (noise - clean).to(self._device)) ** 2).mean((1, 2, 3))
-            _learn(losses.mean(), optimizer, *learning)
-            for smooth, network in zip(self._smooth, learning, strict=True):
-                _follow(smooth, network, min(0.999, (step + 1) / (step + 10)))
+            _learn(losses.mean(), optimizer, self._transformer)
+            _follow(self._smooth, self._transformer, min(0.999, (step + 1) / (step + 10)))
             layout = losses[levels >= LAYOUT].mean().item()
             stage.log(loss=losses.mean().item(), loss_of_layout=layout)
             if (step + 1) % MEASURE_EVERY == 0:
@@ -192,16 +200,15 @@ class Training:
         self._transformer.set_attn_processor(usual)
 
     def _pipeline(self) -> StableDiffusion3Pipeline:
-        transformer, text = self._smooth
         made = StableDiffusion3Pipeline(
             vae=networks.widened(self._vae),
-            text_encoder=text.encoders[0],
+            text_encoder=self._text.encoders[0],
             tokenizer=self._tokenizer,
-            text_encoder_2=text.encoders[1],
+            text_encoder_2=self._text.encoders[1],
             tokenizer_2=self._tokenizer,
             text_encoder_3=None,
             tokenizer_3=None,
-            transformer=networks.roomy(transformer),
+            transformer=networks.roomy(self._smooth),
             scheduler=networks.scheduler(),
         )
         made.set_progress_bar_config(disable=True)
@@ -246,6 +253,31 @@ class _Reader(nn.Module):  # type: ignore[misc] # likewise
         ]
 
 
+class _Painter(nn.Module):  # type: ignore[misc] # likewise
+    """Paints thumbnails of what encoded sentences say, a patch at a time as the denoiser; thrown away likewise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = networks.TEXT_WIDTH
+        self.queries = nn.Parameter(torch.randn(PATCHES**2, width))
+        self.attention = nn.MultiheadAttention(width, 4, batch_first=True)
+        pixels = 3 * (THUMBNAIL // PATCHES) ** 2
+        self.colours = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 256), nn.GELU(), nn.Linear(256, pixels))
+
+    def forward(self, said: Tensor) -> Tensor:
+        """Return what `_thumbnails` returns of a picture of each sentence."""
+        queries = self.queries.expand(len(said), -1, -1)
+        read, _ = self.attention(queries, said, said, need_weights=False)
+        painted: Tensor = self.colours(queries + read)
+        return painted
+
+
+def _thumbnails(pictures: Tensor) -> Tensor:
+    """Return THUMBNAIL pixels a side of (batch, 3, SIDE, SIDE) as (batch, patches, values of a patch)."""
+    small = functional.avg_pool2d(pictures, SIDE // THUMBNAIL)
+    return functional.unfold(small, THUMBNAIL // PATCHES, stride=THUMBNAIL // PATCHES).transpose(1, 2)
+
+
 def _learnt(picker: random.Random, count: int) -> list[Scene]:
     """Return scenes that are not held out."""
     scenes: list[Scene] = []
@@ -273,6 +305,11 @@ def _told(scene: Scene, picker: random.Random) -> str:
 def _tensor(pictures: Iterable[Image.Image]) -> Tensor:
     """Return (batch, 3, height, width), -1 to 1."""
     return torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def _optimizer(learning: list[nn.Module]) -> torch.optim.AdamW:
+    parameters = [parameter for network in learning for parameter in network.parameters()]
+    return torch.optim.AdamW(parameters, RATE, weight_decay=0.01)
 
 
 def _learn(loss: Tensor, optimizer: torch.optim.Optimizer, *learning: nn.Module) -> None:
