@@ -161,6 +161,16 @@ def test_envoy_takes_its_configuration(documents, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("envoy", "hops"),
+    [({}, 1), ({"edgeService": {"type": "LoadBalancer"}}, 0), ({"trustedHops": 0}, 0), ({"trustedHops": 2}, 2)],
+)
+def test_addresses_are_believed_of_proxies_only(envoy, hops):
+    rendered = helm.Chart.load(CHART).render({"envoy": envoy}, name="parley", namespace="chat")
+    (text,) = [text for name, text in rendered.items() if name.endswith("templates/envoy.yaml")]
+    assert f"xff_num_trusted_hops: {hops} " in text
+
+
+@pytest.mark.parametrize(
     ("values", "said"),
     [
         ({"services": {"auth": {"replicas": 0}}}, "replicas"),
@@ -168,6 +178,8 @@ def test_envoy_takes_its_configuration(documents, tmp_path):
         ({"logLevel": "LOUD"}, "logLevel"),
         ({"otlpEndpoint": "collector"}, "otlpEndpoint"),
         ({"imaeg": {}}, "imaeg"),
+        ({"envoy": {"limits": {"userPerMinute": 0}}}, "userPerMinute"),
+        ({"envoy": {"trustedHops": -1}}, "trustedHops"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(values, said):

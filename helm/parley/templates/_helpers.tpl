@@ -71,6 +71,12 @@ capabilities: {drop: [ALL]}
 {{- $text = $text | replace "${TRACING}" $tracing | replace "${OTLP_HOST}" $otlp.host | replace "${OTLP_PORT}" $otlp.port }}
 {{- $text = $text | replace "${BIND_ADDRESS}" "0.0.0.0" | replace "${EDGE_PORT}" "8080" | replace "${INTERNAL_PORT}" "9090" }}
 {{- $text = $text | replace "${ADMIN_PORT}" "9901" | replace "${DESCRIPTOR_SET}" "/etc/parley/parley.binpb" }}
+{{- $hops := ternary 1 0 (eq .Values.envoy.edgeService.type "ClusterIP") }}
+{{- if not (kindIs "invalid" .Values.envoy.trustedHops) }}{{ $hops = int .Values.envoy.trustedHops }}{{ end }}
+{{- $text = $text | replace "${TRUSTED_HOPS}" (toString $hops) }}
+{{- range $name, $value := .Values.envoy.limits }}
+{{- $text = $text | replace (printf "${%s}" ($name | snakecase | upper)) ($value | int | toString) }}
+{{- end }}
 {{- range $name, $_ := .Values.services }}
 {{- $key := $name | upper | replace "-" "_" }}
 {{- $text = $text | replace (printf "${%s_HOST}" $key) (printf "%s-%s" $.Release.Name $name) | replace (printf "${%s_PORT}" $key) "9100" }}
