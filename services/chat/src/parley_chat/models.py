@@ -49,6 +49,7 @@ generations = sa.Table(
     ),
     sa.Column("message_id", UUID(as_uuid=True)),
     sa.Column("request_id", sa.Text),
+    sa.Column("slot", sa.SmallInteger, comment="Which of the answers that its user may have at once, from 0."),
     sa.Column("fingerprint", sa.LargeBinary, nullable=False),
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("price_version", sa.Integer, nullable=False),
@@ -100,6 +101,14 @@ sa.Index("uq_generations_user_id_request_id", generations.c.user_id, generations
 sa.Index(
     "uq_generations_unfinished_of_conversation",
     generations.c.conversation_id,
+    unique=True,
+    postgresql_where=sa.text("state IN ('ADMITTING', 'RUNNING')"),
+)
+# A user's unfinished answers are numbered, so that no number of requests at once can have more of them than numbers.
+sa.Index(
+    "uq_generations_slot_of_user",
+    generations.c.user_id,
+    generations.c.slot,
     unique=True,
     postgresql_where=sa.text("state IN ('ADMITTING', 'RUNNING')"),
 )
