@@ -5,10 +5,11 @@ import uuid
 
 import pytest
 import sqlalchemy as sa
-from parley_chat.errors import TooManyGenerations
+from parley_chat.errors import TooManyGenerations, TooManyTokens
 from parley_chat.generation import Sampling, State, Turn
 from parley_chat.sending import CompletionAsk
 
+from .fakes import MODEL, OTHER_MODEL
 from .world import somebody, text
 
 MOST = 4
@@ -122,3 +123,81 @@ async def test_answers_from_before_the_limit_have_no_slot_and_disturb_nobody(slo
     assert await slow.send(user, await slow.conversation(user))
     states = await slow.sql("SELECT DISTINCT state FROM chat.generations WHERE user_id = :user", user=user)
     assert states == [(State.RUNNING,)]
+
+
+ANSWER = 7 + 10  # what one of the fake engine's answers counts
+
+
+async def refused_tokens(call):
+    with pytest.raises(TooManyTokens) as refused:
+        await call
+    return refused.value
+
+
+async def age(chat, user, *seconds):
+    """Let the user's answers have ended so long ago, the first one first."""
+    ids = await chat.sql("SELECT id FROM chat.generations WHERE user_id = :user ORDER BY created_at", user=user)
+    for (generation,), ago in zip(ids, seconds, strict=True):
+        await chat.sql(
+            "UPDATE chat.generations SET ended_at = now() - make_interval(secs => :ago) WHERE id = :id",
+            ago=ago,
+            id=generation,
+        )
+
+
+async def test_a_minutes_tokens_are_limited_by_what_was_counted(chat, user):
+    chat.registry.tokens_per_minute = 3 * ANSWER
+    for _ in range(3):
+        await chat.say(user, await chat.conversation(user))
+    chat.billing.calls.clear()
+    refused = await refused_tokens(chat.send(user, conversation := await chat.conversation(user)))
+    assert (refused.code, refused.limit, refused.metadata) == ("RATE_LIMITED", 3 * ANSWER, {"model": MODEL})
+    assert 1 <= refused.retry_after <= 60
+    assert await chat.messages(user, conversation) == []
+    assert (chat.billing.calls, await unfinished(chat, user)) == ([], 0)
+    ask = CompletionAsk((Turn("user", "hello"),), "", Sampling(), "max_tokens")
+    await refused_tokens(chat.sender.complete(user, ask))
+    await chat.say(other := somebody(), await chat.conversation(other))
+    await chat.say(user, await chat.conversation(user, model=OTHER_MODEL))
+
+
+async def test_retry_after_is_when_the_window_has_room(chat, user):
+    chat.registry.tokens_per_minute = 2 * ANSWER
+    for _ in range(2):
+        await chat.say(user, await chat.conversation(user))
+    await age(chat, user, 45, 5)
+    assert 13 <= (await refused_tokens(chat.send(user, await chat.conversation(user)))).retry_after <= 15
+    chat.registry.tokens_per_minute = ANSWER  # the younger one fills it alone
+    assert 53 <= (await refused_tokens(chat.send(user, await chat.conversation(user)))).retry_after <= 55
+    await age(chat, user, 70, 61)
+    assert await chat.say(user, await chat.conversation(user))
+
+
+async def test_a_running_answer_counts_as_far_as_it_is_written(slow, user):
+    slow.llm.length = 40
+    slow.registry.tokens_per_minute = 20
+    await slow.send(user, await slow.conversation(user))
+    await slow.send(user, await slow.conversation(user))  # nothing to speak of is written yet
+    for _ in range(40):
+        slow.llm.gate.release()
+    written = "SELECT 1 FROM chat.generations WHERE user_id = :user AND output_tokens >= 15"
+    async with asyncio.timeout(20):
+        while not await slow.sql(written, user=user):
+            await asyncio.sleep(0.01)
+    assert (await refused_tokens(slow.send(user, await slow.conversation(user)))).retry_after == 60
+
+
+async def test_no_limit_is_none(chat, user):
+    chat.registry.tokens_per_minute = 0
+    for _ in range(3):
+        await chat.say(user, await chat.conversation(user))
+
+
+async def test_deleting_gives_no_tokens_back_and_keeps_no_words(chat, user):
+    chat.registry.tokens_per_minute = ANSWER
+    conversation = await chat.conversation(user)
+    await chat.say(user, conversation, request_id="r")
+    await chat.conversations.delete(user, conversation)
+    kept = "SELECT text, delta_lengths, request_id, conversation_id FROM chat.generations WHERE user_id = :user"
+    assert await chat.sql(kept, user=user) == [("", b"", None, None)]
+    await refused_tokens(chat.send(user, await chat.conversation(user), request_id="r"))

@@ -1,4 +1,4 @@
-"""slots: how many answers a user may have at once"""
+"""slots: how many answers a user may have at once; an index for what a user used lately"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -28,8 +28,16 @@ def upgrade() -> None:
         schema="chat",
         postgresql_where=sa.text("state IN ('ADMITTING', 'RUNNING')"),
     )
+    op.create_index(
+        "ix_generations_of_user_by_end",
+        "generations",
+        ["user_id", "ended_at"],
+        schema="chat",
+        postgresql_where=sa.text("ended_at IS NOT NULL"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_generations_of_user_by_end", "generations", schema="chat")
     op.drop_index("uq_generations_slot_of_user", "generations", schema="chat")
     op.drop_column("generations", "slot", schema="chat")

@@ -112,6 +112,13 @@ sa.Index(
     unique=True,
     postgresql_where=sa.text("state IN ('ADMITTING', 'RUNNING')"),
 )
+# What a user used lately. Partial: the checkpoints of a running answer leave it alone.
+sa.Index(
+    "ix_generations_of_user_by_end",
+    generations.c.user_id,
+    generations.c.ended_at,
+    postgresql_where=generations.c.ended_at.is_not(None),
+)
 sa.Index("ix_generations_conversation_id", generations.c.conversation_id)
 sa.Index("ix_generations_unfinished", generations.c.id, postgresql_where=sa.text("state IN ('ADMITTING', 'RUNNING')"))
 sa.Index(

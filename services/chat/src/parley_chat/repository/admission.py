@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from parley_kit.db import new_id
 from sqlalchemy.exc import IntegrityError
 
-from parley_chat.errors import TooManyGenerations
-from parley_chat.generation import Claim, Generation, Sampling, State
+from parley_chat.errors import TooManyGenerations, TooManyTokens
+from parley_chat.generation import Claim, Generation, Limits, Sampling, State
 from parley_chat.models import generations
 from parley_chat.repository.base import Base, to_generation
 
@@ -21,10 +21,23 @@ _g = generations.c
 _HOLD_MAY_ARRIVE = dt.timedelta(seconds=30)
 _SLOT_TRIES = 20  # each is lost to another request of the user, which got the slot in the same moment
 
+# The window: an answer's tokens, prompt included, count from its start until a minute after its end, as far as they are
+# checkpointed. It has room again when the newest answers that fill it have lost one; `wait` is in seconds.
 # The slot is any free one: requests at once that see the same ones free seldom want the same.
 _CLAIM = sa.text("""
 WITH unfinished AS (
-    SELECT slot FROM chat.generations WHERE user_id = :user_id AND state IN ('ADMITTING', 'RUNNING')
+    SELECT slot, model, ended_at, input_tokens + output_tokens AS tokens FROM chat.generations
+    WHERE user_id = :user_id AND state IN ('ADMITTING', 'RUNNING')
+), used AS (
+    SELECT ended_at, sum(tokens) OVER (ORDER BY ended_at DESC NULLS FIRST) AS together
+    FROM (SELECT ended_at, tokens FROM unfinished WHERE model = :model
+          UNION ALL
+          SELECT ended_at, input_tokens + output_tokens FROM chat.generations
+          WHERE user_id = :user_id AND ended_at > now() - interval '1 minute' AND model = :model) AS answers
+), full_until AS (
+    SELECT ceil(extract(epoch FROM max(coalesce(ended_at, now())) + interval '1 minute' - now())) AS wait FROM used
+    WHERE together >= :tokens_per_minute AND :tokens_per_minute > 0
+    HAVING count(*) > 0
 ), free AS (
     SELECT slot FROM generate_series(0, :most - 1) AS slot
     WHERE slot NOT IN (SELECT slot FROM unfinished WHERE slot IS NOT NULL) ORDER BY random() LIMIT 1
@@ -40,10 +53,12 @@ WITH unfinished AS (
                                   input_price_micros, output_price_micros, state, lease_expires_at)
     SELECT :id, :user_id, :conversation_id, :request_id, slot, :fingerprint, :model, :price_version,
            :input_price_micros, :output_price_micros, 'ADMITTING', now() + CAST(:patience AS interval)
-    FROM free, possible WHERE possible
+    FROM free, possible WHERE possible AND NOT EXISTS (SELECT FROM full_until)
     ON CONFLICT DO NOTHING RETURNING id
 )
-SELECT possible, EXISTS (SELECT FROM claimed) AS claimed, EXISTS (SELECT FROM free) AS room FROM possible
+SELECT possible, EXISTS (SELECT FROM claimed) AS claimed, EXISTS (SELECT FROM free) AS room,
+       CAST((SELECT wait FROM full_until) AS integer) AS wait
+FROM possible
 """)
 
 _BEGIN = sa.text("""
@@ -85,11 +100,11 @@ ON CONFLICT DO NOTHING RETURNING generation_id
 class AdmissionRepository(Base):
     """Generations that have no hold yet."""
 
-    async def claim(self, claim: Claim, message_count: int, most: int, patience: dt.timedelta) -> bool:
+    async def claim(self, claim: Claim, message_count: int, limits: Limits, patience: dt.timedelta) -> bool:
         """Reserve the key, the conversation and a slot for a generation that has no hold yet.
 
         False when the key or the conversation is taken, or the conversation changed since it had `message_count`.
-        Raises TooManyGenerations when `most` answers of the user are unfinished.
+        Raises TooManyGenerations and TooManyTokens when one of the user's `limits` is reached.
         """
         values = {
             "id": claim.id,
@@ -102,7 +117,8 @@ class AdmissionRepository(Base):
             "price_version": claim.price.version,
             "input_price_micros": claim.price.input_micros,
             "output_price_micros": claim.price.output_micros,
-            "most": most,
+            "most": limits.generations,
+            "tokens_per_minute": limits.tokens_per_minute,
             "patience": patience,
         }
         for _ in range(_SLOT_TRIES):
@@ -112,9 +128,11 @@ class AdmissionRepository(Base):
                 return False
             if found.claimed or not found.possible:
                 return bool(found.claimed)
+            if found.wait is not None:
+                raise TooManyTokens(claim.model, limits.tokens_per_minute, found.wait)
             if not found.room:
                 break
-        raise TooManyGenerations(most)
+        raise TooManyGenerations(limits.generations)
 
     async def begin(
         self,
