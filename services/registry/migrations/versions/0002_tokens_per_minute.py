@@ -15,7 +15,8 @@ def upgrade() -> None:
     # With a default, for replicas of the release before while this is rolled out.
     column = sa.Column("tokens_per_minute", sa.Integer, nullable=False, server_default="200000")
     op.add_column("models", column, schema=SCHEMA)
-    op.create_check_constraint("tokens_per_minute", "models", "tokens_per_minute >= 0", schema=SCHEMA)
+    name = op.f("ck_models_tokens_per_minute")
+    op.create_check_constraint(name, "models", "tokens_per_minute >= 0", schema=SCHEMA)
 
 
 def downgrade() -> None:
