@@ -32,7 +32,8 @@ async def main() -> None:
     """Measure everything."""
     with temporary_home() as home:
         # Twice: the first start makes the database and the models, the second is what users wait for.
-        async with RunningMesh(mesh_on_free_ports(home)) as first:
+        limits = {"PARLEY_CHAT_MAX_GENERATIONS_PER_USER": str(AT_ONCE)}  # one user asks all
+        async with RunningMesh(mesh_on_free_ports(home, extra_env=limits)) as first:
             mesh = first.mesh
         async with RunningMesh(mesh) as running:
             print("start (second) and memory")

@@ -27,6 +27,10 @@ async def mesh(traces):
     settings = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{traces.address}",
         "OTEL_BSP_SCHEDULE_DELAY": "200",  # milliseconds between two exports
+        # Everybody here has one address, signs up at once and never pauses; envoy/tests has the limits.
+        "PARLEY_EDGE_ADDRESS_PER_MINUTE": "1000000",
+        "PARLEY_EDGE_USER_PER_MINUTE": "1000000",
+        "PARLEY_EDGE_CREDENTIALS_PER_MINUTE": "1000000",
     }
     with temporary_home() as home:
         async with RunningMesh(mesh_on_free_ports(home, extra_env=settings)) as running:

@@ -1,5 +1,6 @@
 import pytest
 from parley_dev.config import ROOT, SERVICES, CannotRunError, Mesh
+from parley_dev.envoy import write_configuration
 
 URLS = {f"{service.schema}_app": "postgresql://x" for service in SERVICES}
 
@@ -18,6 +19,17 @@ def test_a_port_that_is_none_is_named():
         Mesh.from_env({"PARLEY_EDGE_PORT": "http"})
     with pytest.raises(CannotRunError, match="PARLEY_BASE_PORT=65500"):
         Mesh.from_env({"PARLEY_BASE_PORT": "65500"})
+
+
+@pytest.mark.parametrize("given", ["PARLEY_EDGE_USER_PER_MINUTE=0", "PARLEY_EDGE_TRUSTED_HOPS=some"])
+def test_a_limit_that_is_none_is_named(home, given):
+    with pytest.raises(CannotRunError, match=given):
+        write_configuration(Mesh(home=home, extra_env=dict([given.split("=")])))
+
+
+def test_the_edge_is_limited_as_the_environment_says(home):
+    text = write_configuration(Mesh(home=home, extra_env={"PARLEY_EDGE_USER_PER_MINUTE": "77"})).read_text()
+    assert "max_tokens: 77," in text
 
 
 def test_defaults():

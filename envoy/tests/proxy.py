@@ -68,7 +68,10 @@ async def until_status(client, path, status, seconds=30):
 
 @asynccontextmanager
 async def envoy(addresses, folder, **more):
-    """Run Envoy in front of {service: "host:port"}; services without an address get one where nobody listens."""
+    """Run Envoy in front of {service: "host:port"}; services without an address get one where nobody listens.
+
+    Nothing is limited unless `more` says so: all tests come from one address.
+    """
     edge, internal, admin = free_port(), free_port(), free_port()
     values = {
         "BIND_ADDRESS": "127.0.0.1",
@@ -76,6 +79,7 @@ async def envoy(addresses, folder, **more):
         "INTERNAL_PORT": str(internal),
         "ADMIN_PORT": str(admin),
         "DESCRIPTOR_SET": str(ENVOY_FOLDER.parent / "proto" / "gen" / "parley.binpb"),
+        **dict.fromkeys(("ADDRESS_PER_MINUTE", "USER_PER_MINUTE", "CREDENTIALS_PER_MINUTE"), "1000000"),
         **more,
     }
     for service in SERVICES:

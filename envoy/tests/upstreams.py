@@ -37,9 +37,8 @@ class Messages(message_service_pb2_grpc.MessageServiceServicer):
             raise RuntimeError("a secret of ours")
         if request.content in ErrorReason.keys():  # noqa: SIM118 - an enum wrapper, no dict
             reason = ErrorReason.Value(request.content)
-            error = ParleyError(
-                'it is "so"\n\t— ä', reason=reason, retry_after=7 if "RATE" in request.content else None
-            )
+            limited = {"retry_after": 7, "limit": 4} if "RATE" in request.content else {}
+            error = ParleyError('it is "so"\n\t— ä', reason=reason, **limited)
             await context.abort(error.grpc_code, error.message, trailing_metadata=error_trailers(error, "r-1"))
         code = getattr(grpc.StatusCode, request.content, None)
         if code is not None:

@@ -31,6 +31,7 @@ SETTINGS = {
 EVERYTHING = {
     "otlpEndpoint": "http://collector:4317",
     "secrets": {"objects": "pictures"},
+    "rateLimit": {"enabled": True, "redis": "redis:6379", "redisSecret": "redis", "limits": {"userPerMinute": 77}},
     "image": {"pullSecrets": [{"name": "registry"}]},
     "envoy": {"edgeService": {"type": "LoadBalancer", "annotations": {"a": "b"}}},
     "services": {"billing": {"env": {"WELCOME_GRANT_MICROS": "0"}}, "inference-llm": {"nodeSelector": {"gpu": "yes"}}},
@@ -98,7 +99,7 @@ def test_selectors_find_their_pods(documents):
 def test_every_setting_exists_in_its_service(documents):
     for document, pod in pods(documents):
         container = pod["containers"][0]
-        if container["name"] == "envoy":
+        if container["name"] in {"envoy", "rate-limit"}:
             continue
         name = document["metadata"]["name"].removeprefix("parley-").removesuffix("-migrate")
         prefix = SETTINGS[name].model_config["env_prefix"]
@@ -153,11 +154,52 @@ def test_envoy_takes_its_configuration(documents, tmp_path):
     assert checked.returncode == 0, checked.stderr
     clusters = {cluster["name"]: cluster for cluster in yaml.safe_load(text)["static_resources"]["clusters"]}
     services = of(documents, "Service")
-    for service in SERVICES:
-        endpoint = clusters[service.name]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+    called = [service.name for service in SERVICES] + ["rate-limit"] * ("parley-rate-limit" in services)
+    for name in called:
+        endpoint = clusters[name]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
         address = endpoint["address"]["socket_address"]
         ports = {port["port"] for port in services[address["address"]]["spec"]["ports"]}
         assert address["port_value"] in ports
+
+
+def test_the_rate_limit_service_knows_every_descriptor_of_envoy():
+    maps = of(manifests(everything=True), "ConfigMap")
+    known = yaml.safe_load(maps["parley-rate-limit"]["data"]["parley.yaml"])
+    limits = {
+        (outer["value"], inner["key"]): inner["rate_limit"]["requests_per_unit"]
+        for outer in known["descriptors"]
+        for inner in outer["descriptors"]
+    }
+    (listener, *_) = yaml.safe_load(maps["parley-envoy"]["data"]["envoy.yaml"])["static_resources"]["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    (config,) = [one["typed_config"] for one in manager["http_filters"] if one["name"] == "global-limit"]
+    sent = [
+        (
+            match["header_value_match"]["descriptor_value"],
+            who.get("metadata", {}).get("descriptor_key", next(iter(who))),
+        )
+        for match, who in (limit["actions"] for limit in config["rate_limits"])
+    ]
+    assert config["domain"] == known["domain"]
+    assert sorted(sent) == sorted(limits)
+    assert (limits["others", "user"], limits["others", "masked_remote_address"]) == (77, 1200)
+    assert limits["credentials", "masked_remote_address"] == 30
+
+
+def test_the_global_limit_is_only_there_when_it_is_asked_for():
+    defaults = manifests(everything=False)
+    assert "parley-rate-limit" not in of(defaults, "Deployment")
+    assert "global-limit" not in of(defaults, "ConfigMap")["parley-envoy"]["data"]["envoy.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("envoy", "hops"),
+    [({}, 1), ({"edgeService": {"type": "LoadBalancer"}}, 0), ({"trustedHops": 0}, 0), ({"trustedHops": 2}, 2)],
+)
+def test_addresses_are_believed_of_proxies_only(envoy, hops):
+    rendered = helm.Chart.load(CHART).render({"envoy": envoy}, name="parley", namespace="chat")
+    (text,) = [text for name, text in rendered.items() if name.endswith("templates/envoy.yaml")]
+    assert f"xff_num_trusted_hops: {hops} " in text
 
 
 @pytest.mark.parametrize(
@@ -168,6 +210,9 @@ def test_envoy_takes_its_configuration(documents, tmp_path):
         ({"logLevel": "LOUD"}, "logLevel"),
         ({"otlpEndpoint": "collector"}, "otlpEndpoint"),
         ({"imaeg": {}}, "imaeg"),
+        ({"envoy": {"limits": {"userPerMinute": 0}}}, "userPerMinute"),
+        ({"rateLimit": {"enabled": True}}, "rateLimit.redis"),
+        ({"envoy": {"trustedHops": -1}}, "trustedHops"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(values, said):

@@ -2,8 +2,9 @@
 
 import asyncio
 import math
+from contextlib import AsyncExitStack
 
-from ..framework.person import COUNTED, LONG, refusal, text_of
+from ..framework.person import COUNTED, LONG, Person, refusal, text_of
 
 
 async def price_of(me, model="parley-nano-chat"):
@@ -194,10 +195,34 @@ async def test_nobody_elses_generation(me, other):
     assert refusal(await other.call("POST", f"/v1/generations/{generation}:cancel"))[:2] == (404, "NOT_FOUND")
 
 
-async def test_many_at_once(me):
-    conversations = [await me.conversation() for _ in range(20)]
-    answers = await asyncio.gather(*(me.say(one, "Hello!", maxOutputTokens=16) for one in conversations))
-    assert all(events[-1]["type"] == "finish" for events in answers)
-    charged = sum(int(events[-1]["messageMetadata"]["chargedMicros"]) for events in answers)
-    assert sum(-int(charge["amountMicros"]) for charge in await me.charges()) == charged
-    assert (await me.credits())[1] == 0
+async def test_many_at_once(edge):
+    async def four(person):
+        conversations = [await person.conversation() for _ in range(4)]
+        answers = await asyncio.gather(*(person.say(one, "Hello!", maxOutputTokens=16) for one in conversations))
+        assert all(events[-1]["type"] == "finish" for events in answers)
+        charged = sum(int(events[-1]["messageMetadata"]["chargedMicros"]) for events in answers)
+        assert sum(-int(charge["amountMicros"]) for charge in await person.charges()) == charged
+        assert (await person.credits())[1] == 0
+
+    await asyncio.gather(*[four(await Person.sign_up(edge)) for _ in range(5)])
+
+
+async def test_a_user_has_four_answers_at_once_and_others_are_not_held_up(me, other):
+    async with AsyncExitStack() as running:
+        for _ in range(4):
+            path = f"/v1/conversations/{await me.conversation()}/messages:stream"
+            await anext(await running.enter_async_context(me.streaming("POST", path, content=LONG, temperature=0)))
+        conversation = await me.conversation()
+        completion = {"model": "default", "messages": [{"role": "user", "content": "Hello!"}]}
+        for path, body in (
+            (f"/v1/conversations/{conversation}/messages", {"content": "Hello!"}),
+            (f"/v1/conversations/{conversation}/messages:stream", {"content": "Hello!"}),
+            ("/v1/chat/completions", completion),
+            ("/v1/chat/completions", completion | {"stream": True}),
+        ):
+            answer = await me.call("POST", path, **body)
+            assert refusal(answer)[:2] == (429, "RATE_LIMITED")
+            told = [answer.headers[f"x-ratelimit-{name}"] for name in ("limit", "remaining", "reset")]
+            assert told == ["4", "0", answer.headers["retry-after"]]
+        assert (await other.say(await other.conversation(), "Hello!", maxOutputTokens=8))[-1]["type"] == "finish"
+    assert (await me.get(f"/v1/conversations/{conversation}/messages")).get("messages", []) == []

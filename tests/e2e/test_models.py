@@ -11,6 +11,7 @@ async def test_the_list_has_openais_shape_and_what_an_app_needs(me):
     assert isinstance(chat["created"], int)
     assert chat["owned_by"]
     assert chat["context_window"] > chat["max_output_tokens"] > 0
+    assert chat["tokens_per_minute"] > 0
     assert chat["aliases"]
     assert chat["price"]["input_micros_per_million_tokens"] > 0
     image = next(model for model in listed["data"] if model["id"] == "parley-nano-image")

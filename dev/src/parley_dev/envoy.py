@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
 
 from parley_dev.config import ROOT, SERVICES, CannotRunError, Mesh
+
+_MOST = 1_000_000
 
 
 def write_configuration(mesh: Mesh) -> Path:
@@ -28,9 +31,11 @@ def write_configuration(mesh: Mesh) -> Path:
     collector = urlsplit(environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""))
     if collector.hostname:
         values |= {"OTLP_HOST": collector.hostname, "OTLP_PORT": str(collector.port or 4317)}
+    renderer = _renderer()
+    values |= _limits(renderer.LIMITS, environment)
     file = mesh.run / "envoy.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(_renderer().render(values))
+    file.write_text(renderer.render(values))
     return file
 
 
@@ -50,6 +55,16 @@ def command(configuration: Path) -> list[str]:
         *("--file-flush-interval-msec", "1000"),  # of the access log
         "--use-dynamic-base-id",  # beside other Envoys of this machine
     ]
+
+
+def _limits(defaults: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what the environment says of the edge's limits; CannotRunError names one that makes no sense."""
+    given = {name: text for name in defaults if (text := environment.get(f"PARLEY_EDGE_{name}"))}
+    for name, text in given.items():
+        least = 0 if name == "TRUSTED_HOPS" else 1
+        if not text.isdecimal() or not least <= int(text) <= _MOST:
+            raise CannotRunError(f"PARLEY_EDGE_{name}={text} is not a number from {least} to {_MOST}.")
+    return given
 
 
 def _renderer() -> ModuleType:

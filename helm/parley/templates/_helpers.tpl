@@ -58,6 +58,28 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
+{{/* Which requests the rate-limit service counts together, and how many it lets pass: the descriptors of files/global_limit.yaml. */}}
+{{- define "parley.rateLimitConfig" -}}
+{{- with .Values.rateLimit.limits -}}
+domain: parley
+descriptors:
+  - key: class
+    value: others
+    descriptors:
+      - {key: masked_remote_address, rate_limit: {unit: minute, requests_per_unit: {{ int .addressPerMinute }}}}
+      - {key: user, rate_limit: {unit: minute, requests_per_unit: {{ int .userPerMinute }}}}
+  - key: class
+    value: resumption
+    descriptors:
+      - {key: masked_remote_address, rate_limit: {unit: minute, requests_per_unit: {{ int .addressPerMinute }}}}
+      - {key: user, rate_limit: {unit: minute, requests_per_unit: {{ int .userPerMinute }}}}
+  - key: class
+    value: credentials
+    descriptors:
+      - {key: masked_remote_address, rate_limit: {unit: minute, requests_per_unit: {{ int .credentialsPerMinute }}}}
+{{- end }}
+{{- end }}
+
 {{/* envoy/envoy.yaml with its placeholders filled in: the same file that `make run` uses. */}}
 {{- define "parley.envoyConfig" -}}
 {{- $text := .Files.Get "files/envoy.yaml" }}
@@ -68,9 +90,21 @@ capabilities: {drop: [ALL]}
 {{- $otlp = dict "host" (index $parts 0) "port" (index $parts 1) }}
 {{- $tracing = $.Files.Get "files/tracing.yaml" | trim | indent 16 | trim }}
 {{- end }}
+{{- $global := "# Not here." }}
+{{- if .Values.rateLimit.enabled }}
+{{- $global = $.Files.Get "files/global_limit.yaml" | trim | indent 18 | trim }}
+{{- end }}
+{{- $text = $text | replace "${GLOBAL_LIMIT}" $global | replace "${RATE_LIMIT_PORT}" "8081" }}
+{{- $text = $text | replace "${RATE_LIMIT_HOST}" (ternary (printf "%s-rate-limit" .Release.Name) "127.0.0.1" .Values.rateLimit.enabled) }}
 {{- $text = $text | replace "${TRACING}" $tracing | replace "${OTLP_HOST}" $otlp.host | replace "${OTLP_PORT}" $otlp.port }}
 {{- $text = $text | replace "${BIND_ADDRESS}" "0.0.0.0" | replace "${EDGE_PORT}" "8080" | replace "${INTERNAL_PORT}" "9090" }}
 {{- $text = $text | replace "${ADMIN_PORT}" "9901" | replace "${DESCRIPTOR_SET}" "/etc/parley/parley.binpb" }}
+{{- $hops := ternary 1 0 (eq .Values.envoy.edgeService.type "ClusterIP") }}
+{{- if not (kindIs "invalid" .Values.envoy.trustedHops) }}{{ $hops = int .Values.envoy.trustedHops }}{{ end }}
+{{- $text = $text | replace "${TRUSTED_HOPS}" (toString $hops) }}
+{{- range $name, $value := .Values.envoy.limits }}
+{{- $text = $text | replace (printf "${%s}" ($name | snakecase | upper)) ($value | int | toString) }}
+{{- end }}
 {{- range $name, $_ := .Values.services }}
 {{- $key := $name | upper | replace "-" "_" }}
 {{- $text = $text | replace (printf "${%s_HOST}" $key) (printf "%s-%s" $.Release.Name $name) | replace (printf "${%s_PORT}" $key) "9100" }}

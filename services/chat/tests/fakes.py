@@ -12,6 +12,7 @@ from parley_kit.errors import FailedPrecondition, IdempotencyConflict, NotFound,
 MODEL, OTHER_MODEL = "m", "n"
 PRICE = Price(version=3, input_micros=1_000_000, output_micros=2_000_000)
 WINDOW, LIMIT = 1000, 500
+TOKENS_PER_MINUTE = 100_000
 DEAD = [0] * 100_000  # an engine that dies at once, however often it is asked
 
 
@@ -73,12 +74,13 @@ class FakeRegistry:
 
     def __init__(self):
         self.endpoints = ("one:1", "two:2")
+        self.tokens_per_minute = TOKENS_PER_MINUTE
 
     async def resolve(self, name):
         model = {"": MODEL, "alias": MODEL, MODEL: MODEL, OTHER_MODEL: OTHER_MODEL}.get(name)
         if model is None:
             raise ParleyError("There is no such model.", reason=ErrorReason.ERROR_REASON_MODEL_NOT_FOUND)
-        return ResolvedModel(model, PRICE, WINDOW, LIMIT, self.endpoints)
+        return ResolvedModel(model, PRICE, WINDOW, LIMIT, self.tokens_per_minute, self.endpoints)
 
 
 def words(count, start=0):

@@ -55,6 +55,7 @@ class Replica:
             self.manager,
             hold_seconds=600,
             patience_seconds=0.2,
+            max_generations_per_user=4,
         )
         self.conversations = Conversations(self.repository, self.registry, self.manager)
         self.answers = Answers(self.repository, self.manager, self.following)

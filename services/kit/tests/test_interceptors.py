@@ -158,12 +158,19 @@ async def test_an_error_is_told_with_reason_fields_and_status(served, behaviour,
     assert (info.reason, info.domain) == ("INVALID_ARGUMENT", "parley")
 
 
-async def test_retry_after_reaches_the_trailers(served, behaviour, tokens, some_id):
+async def test_a_limits_facts_reach_the_trailers(served, behaviour, tokens, some_id):
     async def fail(_):
-        raise RateLimited("Too many.", retry_after=7)
+        raise RateLimited("Too many.", retry_after=7, limit=4)
 
     behaviour.unary = fail
-    assert trailers(await get(served, tokens.user(), some_id))["retry-after"] == "7"
+    error = await get(served, tokens.user(), some_id)
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    told = trailers(error)
+    assert told["retry-after"] == "7"
+    assert [told[f"x-ratelimit-{name}"] for name in ("limit", "remaining", "reset")] == ["4", "0", "7"]
+    retry = error_details_pb2.RetryInfo()
+    assert status_pb2.Status.FromString(told["grpc-status-details-bin"]).details[-1].Unpack(retry)
+    assert retry.retry_delay.seconds == 7
 
 
 async def test_an_unexpected_error_says_nothing_about_its_cause(served, behaviour, tokens, some_id):

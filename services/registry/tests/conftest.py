@@ -29,6 +29,7 @@ CATALOGUE = {
             "default": True,
             "context_window": 1000,
             "max_output_tokens": 500,
+            "tokens_per_minute": 3000,
             "price": {"input_micros_per_million_tokens": 10, "output_micros_per_million_tokens": 20},
         },
         {

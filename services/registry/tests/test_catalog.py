@@ -75,7 +75,7 @@ async def test_limits_are_the_smallest_that_anyone_states(client):
 async def test_a_model_that_only_a_replica_knows_is_added_with_the_price_of_its_task(client):
     await client.renew("Org/Own-1B", context_window=4096, max_output_tokens=1024)
     model = (await client.resolve("Org/Own-1B")).model
-    assert (model.context_window, model.max_output_tokens) == (4096, 1024)
+    assert (model.context_window, model.max_output_tokens, model.tokens_per_minute) == (4096, 1024, 200_000)
     assert (model.price.version, model.price.input_micros_per_million_tokens) == (1, 7)
     assert (model.display_name, model.owned_by) == ("Own-1B", "Org")
     await client.release("Org/Own-1B")
@@ -99,6 +99,8 @@ async def test_the_list_is_openais(client):
     big, painter = listed["data"]
     assert {"id": "big", "object": "model", "owned_by": "us", "task": "chat", "default": True}.items() <= big.items()
     assert (big["context_window"], big["available"], big["aliases"]) == (800, True, ["large"])
+    assert (big["tokens_per_minute"], painter["tokens_per_minute"]) == (3000, 0)
+    assert (await client.resolve("big")).model.tokens_per_minute == 3000
     assert big["price"]["output_micros_per_million_tokens"] == 20
     assert (painter["available"], painter["price"]["micros_per_million_pixel_steps"]) == (False, 5)
     assert json.loads((await client.find("large")).data) == big

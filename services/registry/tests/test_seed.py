@@ -32,6 +32,7 @@ def test_the_shipped_catalogue_is_good(monkeypatch):
         ({"price": {"input_micros_per_million_tokens": -1}}, "input_micros_per_million_tokens"),
         ({"price": {"input_micros_per_million_tokens": 0.5}}, "input_micros_per_million_tokens"),
         ({"context_window": 0}, "states context_window"),
+        ({"tokens_per_minute": -1}, "tokens_per_minute"),
         ({"colour": "red"}, "models.0.colour"),
         ({"id": "two words"}, "models.0.id"),
     ],

@@ -67,6 +67,7 @@ def build() -> Service:
         manager,
         hold_seconds=settings.hold_seconds,
         patience_seconds=settings.admission_patience_seconds,
+        max_generations_per_user=settings.max_generations_per_user,
     )
     conversations = Conversations(repository, registry, manager)
     answers = Answers(repository, manager, following)

@@ -12,12 +12,16 @@ from parley_chat.generation import Price, Sampling, Turn, Usage
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model of the catalogue with the addresses of its living replicas, in random order."""
+    """A model of the catalogue with the addresses of its living replicas, in random order.
+
+    `tokens_per_minute` is what one user may use of it; 0 means no limit.
+    """
 
     id: str
     price: Price
     context_window: int
     max_output_tokens: int
+    tokens_per_minute: int
     endpoints: tuple[str, ...]
 
 

@@ -5,6 +5,8 @@ ParleyError
 │   └── OutputLimitExceeded   more output tokens than the model may give
 ├── GenerationRunning         the conversation has an unfinished answer
 ├── ModelUnavailable          no living replica serves the model
+├── TooManyTokens             the user has used up the model's tokens of this minute
+├── TooManyGenerations        the user has as many unfinished answers as one user may have
 └── Overloaded                this replica runs as many generations as it may
 """
 
@@ -39,6 +41,33 @@ class ModelUnavailable(ParleyError):
     def __init__(self, model: str) -> None:
         super().__init__(
             f"No replica serves {model} at the moment; try again soon.", metadata={"model": model}, retry_after=5
+        )
+
+
+class TooManyTokens(ParleyError):
+    """The user has used up the model's tokens of this minute."""
+
+    reason = ErrorReason.ERROR_REASON_RATE_LIMITED
+
+    def __init__(self, model: str, limit: int, retry_after: int) -> None:
+        super().__init__(
+            f"You have used the {limit} tokens that {model} gives one user in a minute; wait {retry_after} s.",
+            metadata={"model": model},
+            retry_after=retry_after,
+            limit=limit,
+        )
+
+
+class TooManyGenerations(ParleyError):
+    """The user has as many unfinished answers as one user may have."""
+
+    reason = ErrorReason.ERROR_REASON_RATE_LIMITED
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"{limit} answers are being written for you, the most at once; wait for one, or cancel one.",
+            retry_after=2,
+            limit=limit,
         )
 
 

@@ -87,6 +87,14 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a user may have: answers at once, and tokens of the claimed model in a minute (0: any number)."""
+
+    generations: int
+    tokens_per_minute: int
+
+
+@dataclass(frozen=True)
 class Ending:
     """How a generation ended. `error` is for people and set only when it FAILED; `owed` says settle, not release."""
 

@@ -35,6 +35,7 @@ class GrpcRegistry:
             price=Price(price.version, price.input_micros_per_million_tokens, price.output_micros_per_million_tokens),
             context_window=model.context_window,
             max_output_tokens=model.max_output_tokens,
+            tokens_per_minute=model.tokens_per_minute,
             endpoints=tuple(endpoint.address for endpoint in answer.endpoints),
         )
 

@@ -49,6 +49,7 @@ generations = sa.Table(
     ),
     sa.Column("message_id", UUID(as_uuid=True)),
     sa.Column("request_id", sa.Text),
+    sa.Column("slot", sa.SmallInteger, comment="Which of the answers that its user may have at once, from 0."),
     sa.Column("fingerprint", sa.LargeBinary, nullable=False),
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("price_version", sa.Integer, nullable=False),
@@ -102,6 +103,21 @@ sa.Index(
     generations.c.conversation_id,
     unique=True,
     postgresql_where=sa.text("state IN ('ADMITTING', 'RUNNING')"),
+)
+# A user's unfinished answers are numbered, so that no number of requests at once can have more of them than numbers.
+sa.Index(
+    "uq_generations_slot_of_user",
+    generations.c.user_id,
+    generations.c.slot,
+    unique=True,
+    postgresql_where=sa.text("state IN ('ADMITTING', 'RUNNING')"),
+)
+# What a user used lately. Partial: the checkpoints of a running answer leave it alone.
+sa.Index(
+    "ix_generations_of_user_by_end",
+    generations.c.user_id,
+    generations.c.ended_at,
+    postgresql_where=generations.c.ended_at.is_not(None),
 )
 sa.Index("ix_generations_conversation_id", generations.c.conversation_id)
 sa.Index("ix_generations_unfinished", generations.c.id, postgresql_where=sa.text("state IN ('ADMITTING', 'RUNNING')"))

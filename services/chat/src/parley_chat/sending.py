@@ -5,6 +5,8 @@ Order, and what a death in between leaves behind:
 1. One SELECT reads the conversation, its history and whether the key was seen. Nothing is left behind.
 2. A claim (state ADMITTING) is stored while an engine counts the prompt. The claim holds the key and the conversation,
    so of any number of concurrent duplicates, on any replica, exactly one goes on to billing; the others wait for it.
+   It also takes one of the user's slots. It is refused when there is none, and when the user has used up the model's
+   tokens of this minute.
    A claim that is left behind lapses: the sweeper deletes it and has its hold released.
 3. Billing places the hold. A refusal deletes the claim: nothing is stored, and the key is free again.
 4. One statement makes the claim a running generation with a lease and stores both messages. From here on the
@@ -30,7 +32,7 @@ from parley_chat.clients import Billing, Llm, PreparedPrompt, Registry, Resolved
 from parley_chat.conversation import alternate, fingerprint
 from parley_chat.errors import GenerationRunning, ModelUnavailable, OutputLimitExceeded
 from parley_chat.event_log import EventLog
-from parley_chat.generation import Claim, Sampling, Turn, Usage
+from parley_chat.generation import Claim, Limits, Sampling, Turn, Usage
 from parley_chat.generation_manager import GenerationManager
 from parley_chat.repository import Repository
 
@@ -87,6 +89,7 @@ class Sender:
         *,
         hold_seconds: int,
         patience_seconds: float,
+        max_generations_per_user: int,
     ) -> None:
         self._repository = repository
         self._registry = registry
@@ -95,6 +98,7 @@ class Sender:
         self._manager = manager
         self._hold_seconds = hold_seconds
         self._patience_seconds = patience_seconds
+        self._max_generations_per_user = max_generations_per_user
 
     async def send(self, user_id: uuid.UUID, ask: Ask) -> uuid.UUID:
         """Start the answer to a message, or find the one of the same key; return the generation's id.
@@ -200,7 +204,8 @@ class Sender:
         self, claim: Claim, message_count: int, model: ResolvedModel, turns: Sequence[Turn], sampling: Sampling
     ) -> PreparedPrompt | None:
         """Claim while the prompt is counted; None when the claim was lost to another request."""
-        claiming = asyncio.create_task(self._repository.claim(claim, message_count, _CLAIM_LASTS))
+        limits = Limits(self._max_generations_per_user, model.tokens_per_minute)
+        claiming = asyncio.create_task(self._repository.claim(claim, message_count, limits, _CLAIM_LASTS))
         try:
             prepared = await self._prepare(model, turns, sampling.max_output_tokens or 0)
         except BaseException:

@@ -39,6 +39,9 @@ class Settings(ServiceSettings):
     )
     hold_seconds: int = Field(3600, ge=60, le=86_400, description="Life of a hold; outlives the longest generation.")
     max_generations: int = Field(1000, ge=1, description="Running generations of one replica; more are refused (429).")
+    max_generations_per_user: int = Field(
+        4, ge=1, le=1000, description="Unfinished answers that one user may have; more are refused (429)."
+    )
     shutdown_grace_seconds: float = Field(
         3, ge=0, description="How long answers may run on after SIGTERM before another replica gets them."
     )

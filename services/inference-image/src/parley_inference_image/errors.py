@@ -40,6 +40,7 @@ class TooManyJobs(ParleyError):
         super().__init__(
             f"You have {limit} unfinished pictures, the most one user may have; wait for one or cancel one.",
             retry_after=5,
+            limit=limit,
         )
 
 

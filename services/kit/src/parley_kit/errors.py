@@ -59,6 +59,7 @@ class ParleyError(Exception):
         fields: Sequence[FieldError] = (),
         metadata: dict[str, str] | None = None,
         retry_after: int | None = None,
+        limit: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -66,7 +67,8 @@ class ParleyError(Exception):
             self.reason = reason
         self.fields = tuple(fields)
         self.metadata = metadata or {}
-        self.retry_after = retry_after
+        self.retry_after = retry_after  # seconds
+        self.limit = limit  # how many are allowed, of which none is left
 
     @property
     def code(self) -> str:
@@ -183,6 +185,8 @@ def error_trailers(error: ParleyError, request_id: str) -> tuple[tuple[str, str 
             error_details_pb2.BadRequest.FieldViolation(field=f.field, description=f.description) for f in error.fields
         ]
         details.append(error_details_pb2.BadRequest(field_violations=violations))
+    if error.retry_after is not None:
+        details.append(error_details_pb2.RetryInfo(retry_delay={"seconds": error.retry_after}))
     for detail in details:
         packed = any_pb2.Any()
         packed.Pack(detail)
@@ -194,6 +198,9 @@ def error_trailers(error: ParleyError, request_id: str) -> tuple[tuple[str, str 
     ]
     if error.retry_after is not None:
         trailers.append((RETRY_AFTER_TRAILER, str(error.retry_after)))
+    if error.limit is not None:
+        facts = {"limit": error.limit, "remaining": 0, "reset": error.retry_after or 1}
+        trailers += [(f"x-ratelimit-{name}", str(value)) for name, value in facts.items()]
     return tuple(trailers)
 
 

@@ -53,6 +53,7 @@ def to_resolved(model: Model) -> catalog_service_pb2.ResolveModelResponse:
             aliases=model.aliases,
             context_window=model.context_window,
             max_output_tokens=model.max_output_tokens,
+            tokens_per_minute=model.tokens_per_minute,
             price=to_price(model.price),
             available=model.available,
             created=_seconds(model),
@@ -89,6 +90,7 @@ def to_openai(model: Model) -> dict[str, Any]:
         "task": model.task,
         "context_window": model.context_window,
         "max_output_tokens": model.max_output_tokens,
+        "tokens_per_minute": model.tokens_per_minute,
         "price": {
             "version": model.price.version,
             "input_micros_per_million_tokens": model.price.input_tokens,

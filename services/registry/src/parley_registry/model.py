@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 DEFAULT = "default"
 """Name that, like no name, means the default model of a task."""
+TOKENS_PER_MINUTE = 200_000
+"""What one user may use of a chat model in a minute when nobody says otherwise."""
 
 
 class Task(enum.StrEnum):
@@ -49,6 +51,7 @@ class Model:
     is_default: bool
     context_window: int
     max_output_tokens: int
+    tokens_per_minute: int
     price: Price
     endpoints: tuple[Endpoint, ...]
     created_at: dt.datetime

@@ -23,11 +23,13 @@ models = sa.Table(
     sa.Column("owned_by", sa.Text, nullable=False),
     sa.Column("context_window", sa.Integer, nullable=False),
     sa.Column("max_output_tokens", sa.Integer, nullable=False),
+    sa.Column("tokens_per_minute", sa.Integer, nullable=False, server_default="200000"),
     sa.Column("is_default", sa.Boolean, nullable=False),
     sa.Column("in_catalogue", sa.Boolean, nullable=False),
     sa.Column("created_at", _moment, nullable=False, server_default=_now),
     sa.CheckConstraint("task IN ('chat', 'image')", name="task"),
     sa.CheckConstraint("context_window >= 0 AND max_output_tokens >= 0", name="limits"),
+    sa.CheckConstraint("tokens_per_minute >= 0", name="tokens_per_minute"),
 )
 sa.Index("uq_models_default", models.c.task, unique=True, postgresql_where=sa.text("is_default"))
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from parley_registry.model import Announcement, Endpoint, Model, Price, Task
+from parley_registry.model import TOKENS_PER_MINUTE, Announcement, Endpoint, Model, Price, Task
 from parley_registry.models import aliases, models, prices
 from parley_registry.seed import Catalogue, SeedPrice
 
@@ -20,6 +20,7 @@ _MODELS = """
     SELECT model.id, model.task, model.display_name, model.description, model.owned_by, model.is_default, model.created_at,
         coalesce(LEAST(nullif(model.context_window, 0), living.context_window), 0) AS context_window,
         coalesce(LEAST(nullif(model.max_output_tokens, 0), living.max_output_tokens), 0) AS max_output_tokens,
+        CASE WHEN model.task = 'chat' THEN model.tokens_per_minute ELSE 0 END AS tokens_per_minute,
         price.version, price.input_price, price.output_price, price.pixel_step_price,
         ARRAY(SELECT alias FROM registry.aliases WHERE model_id = model.id ORDER BY alias) AS aliases,
         living.replica_ids, living.addresses
@@ -120,6 +121,7 @@ class Repository:
             "owned_by": announced.model.partition("/")[0] if "/" in announced.model else "unknown",
             "context_window": announced.context_window,
             "max_output_tokens": announced.max_output_tokens,
+            "tokens_per_minute": TOKENS_PER_MINUTE,
             "is_default": False,
             "in_catalogue": False,
         }
@@ -181,6 +183,7 @@ def _to_model(row: sa.Row[Any]) -> Model:
         is_default=row.is_default,
         context_window=row.context_window,
         max_output_tokens=row.max_output_tokens,
+        tokens_per_minute=row.tokens_per_minute,
         price=_to_price(row),
         endpoints=tuple(map(Endpoint, row.replica_ids or (), row.addresses or ())),
         created_at=row.created_at,

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from parley_registry.model import DEFAULT, Task
+from parley_registry.model import DEFAULT, TOKENS_PER_MINUTE, Task
 
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]*$")]
 Micros = Annotated[int, Field(ge=0, le=10**12)]
@@ -38,6 +38,7 @@ class SeedModel(_Strict):
     default: bool = False
     context_window: Annotated[int, Field(ge=0)] = 0
     max_output_tokens: Annotated[int, Field(ge=0)] = 0
+    tokens_per_minute: Annotated[int, Field(ge=0, le=10**9)] = TOKENS_PER_MINUTE
     price: SeedPrice
 
     @model_validator(mode="after")

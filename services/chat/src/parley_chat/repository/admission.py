@@ -9,16 +9,57 @@ import uuid
 
 import sqlalchemy as sa
 from parley_kit.db import new_id
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
-from parley_chat.generation import Claim, Generation, Sampling, State
-from parley_chat.models import conversations, generations
+from parley_chat.errors import TooManyGenerations, TooManyTokens
+from parley_chat.generation import Claim, Generation, Limits, Sampling, State
+from parley_chat.models import generations
 from parley_chat.repository.base import Base, to_generation
 
-_c, _g = conversations.c, generations.c
+_g = generations.c
 # A hold that is being placed may still arrive after its caller gave up; releasing earlier than that would miss it.
 _HOLD_MAY_ARRIVE = dt.timedelta(seconds=30)
+_SLOT_TRIES = 20  # each is lost to another request of the user, which got the slot in the same moment
+
+# The window: an answer's tokens, prompt included, count from its start until a minute after its end, as far as they are
+# checkpointed. It has room again when the newest answers that fill it have lost one; `wait` is in seconds.
+# The slot is any free one: requests at once that see the same ones free seldom want the same.
+_CLAIM = sa.text("""
+WITH unfinished AS (
+    SELECT slot, model, ended_at, input_tokens + output_tokens AS tokens FROM chat.generations
+    WHERE user_id = :user_id AND state IN ('ADMITTING', 'RUNNING')
+), used AS (
+    SELECT ended_at, sum(tokens) OVER (ORDER BY ended_at DESC NULLS FIRST) AS together
+    FROM (SELECT ended_at, tokens FROM unfinished WHERE model = :model
+          UNION ALL
+          SELECT ended_at, input_tokens + output_tokens FROM chat.generations
+          WHERE user_id = :user_id AND ended_at > now() - interval '1 minute' AND model = :model) AS answers
+), full_until AS (
+    SELECT ceil(extract(epoch FROM max(coalesce(ended_at, now())) + interval '1 minute' - now())) AS wait FROM used
+    WHERE together >= :tokens_per_minute AND :tokens_per_minute > 0
+    HAVING count(*) > 0
+), free AS (
+    SELECT slot FROM generate_series(0, :most - 1) AS slot
+    WHERE slot NOT IN (SELECT slot FROM unfinished WHERE slot IS NOT NULL) ORDER BY random() LIMIT 1
+), possible AS (
+    SELECT (CAST(:conversation_id AS uuid) IS NULL OR EXISTS (
+                SELECT FROM chat.conversations
+                WHERE id = :conversation_id AND user_id = :user_id AND message_count = :message_count))
+       AND NOT EXISTS (SELECT FROM chat.generations WHERE user_id = :user_id AND request_id = :request_id)
+       AND NOT EXISTS (SELECT FROM chat.generations
+                       WHERE conversation_id = :conversation_id AND state IN ('ADMITTING', 'RUNNING')) AS possible
+), claimed AS (
+    INSERT INTO chat.generations (id, user_id, conversation_id, request_id, slot, fingerprint, model, price_version,
+                                  input_price_micros, output_price_micros, state, lease_expires_at)
+    SELECT :id, :user_id, :conversation_id, :request_id, slot, :fingerprint, :model, :price_version,
+           :input_price_micros, :output_price_micros, 'ADMITTING', now() + CAST(:patience AS interval)
+    FROM free, possible WHERE possible AND NOT EXISTS (SELECT FROM full_until)
+    ON CONFLICT DO NOTHING RETURNING id
+)
+SELECT possible, EXISTS (SELECT FROM claimed) AS claimed, EXISTS (SELECT FROM free) AS room,
+       CAST((SELECT wait FROM full_until) AS integer) AS wait
+FROM possible
+""")
 
 _BEGIN = sa.text("""
 WITH conversation AS (
@@ -59,35 +100,39 @@ ON CONFLICT DO NOTHING RETURNING generation_id
 class AdmissionRepository(Base):
     """Generations that have no hold yet."""
 
-    async def claim(self, claim: Claim, message_count: int, patience: dt.timedelta) -> bool:
-        """Reserve the key and the conversation for a generation that has no hold yet.
+    async def claim(self, claim: Claim, message_count: int, limits: Limits, patience: dt.timedelta) -> bool:
+        """Reserve the key, the conversation and a slot for a generation that has no hold yet.
 
         False when the key or the conversation is taken, or the conversation changed since it had `message_count`.
+        Raises TooManyGenerations and TooManyTokens when one of the user's `limits` is reached.
         """
         values = {
             "id": claim.id,
             "user_id": claim.user_id,
             "conversation_id": claim.conversation_id,
+            "message_count": message_count,
             "request_id": claim.request_id,
             "fingerprint": claim.fingerprint,
             "model": claim.model,
             "price_version": claim.price.version,
             "input_price_micros": claim.price.input_micros,
             "output_price_micros": claim.price.output_micros,
-            "state": State.ADMITTING.value,
+            "most": limits.generations,
+            "tokens_per_minute": limits.tokens_per_minute,
+            "patience": patience,
         }
-        columns = [*values, "lease_expires_at"]
-        literals = [sa.literal(value, _g[name].type) for name, value in values.items()]
-        source = sa.select(*literals, sa.func.now() + sa.literal(patience, sa.Interval))
-        if claim.conversation_id is not None:
-            source = source.select_from(conversations).where(
-                _c.id == claim.conversation_id, _c.user_id == claim.user_id, _c.message_count == message_count
-            )
-        statement = insert(generations).from_select(columns, source).on_conflict_do_nothing().returning(_g.id)
-        try:
-            return await self._row(statement) is not None
-        except IntegrityError:  # the conversation was deleted in this moment
-            return False
+        for _ in range(_SLOT_TRIES):
+            try:
+                (found,) = await self._rows(_CLAIM, values)
+            except IntegrityError:  # the conversation was deleted in this moment
+                return False
+            if found.claimed or not found.possible:
+                return bool(found.claimed)
+            if found.wait is not None:
+                raise TooManyTokens(claim.model, limits.tokens_per_minute, found.wait)
+            if not found.room:
+                break
+        raise TooManyGenerations(limits.generations)
 
     async def begin(
         self,
