@@ -119,9 +119,7 @@ class Training:
             painted = ((self._painter(said) - _thumbnails(pictures)) ** 2).mean()
             loss = torch.stack(losses).mean() + PAINTED * painted
             _learn(loss, optimizer, self._text)
-            stage.log(
-                loss=loss.item(), painted=painted.item(), in_tokens=understood[0], in_the_whole=understood[1]
-            )
+            stage.log(loss=loss.item(), painted=painted.item(), in_tokens=understood[0], in_the_whole=understood[1])
         self._text.requires_grad_(False)
 
     def _train_vae(self) -> None:
