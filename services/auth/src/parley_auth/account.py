@@ -12,7 +12,7 @@ class User:
     """A person's account."""
 
     id: uuid.UUID
-    email: str
+    email: str | None
     created_at: dt.datetime
 
 

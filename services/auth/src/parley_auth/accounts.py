@@ -24,12 +24,12 @@ class Store(Protocol):
         """Store a user with the first session; False when the e-mail is taken."""
         ...
 
-    async def find_account(self, email: str) -> tuple[User, str] | None:
-        """Return the user of an e-mail and the password hash."""
+    async def find_account(self, email: str) -> tuple[User, str | None] | None:
+        """Return the user of an e-mail and the password hash, if there is a password."""
         ...
 
-    async def find_user(self, user_id: uuid.UUID) -> tuple[User, str] | None:
-        """Return a user and the password hash."""
+    async def find_user(self, user_id: uuid.UUID) -> tuple[User, str | None] | None:
+        """Return a user and the password hash, if there is a password."""
         ...
 
     async def open_session(self, user_id: uuid.UUID, verified: str, session: NewSession) -> bool:
@@ -81,10 +81,10 @@ class Accounts:
         """Sign in; InvalidCredentials, or TooManyGuesses, alike and after the same work for every address."""
         found = await self._store.find_account(normalise_email(email))
         matches, better = await self._guess(email, password, found[1] if found else None)
-        if found is None or not matches:
+        user, encoded = found or (None, None)
+        if user is None or encoded is None or not matches:
             metrics.sign_ins.labels(result="refused").inc()
             raise InvalidCredentials
-        user, encoded = found
         session, refresh_token = self._sessions.begin(device_name)
         if not await self._store.open_session(user.id, encoded, session):
             # The password or the form of its hash was changed since it was read: whether this one holds is open again.
@@ -98,6 +98,8 @@ class Accounts:
         """Replace the password and end all other sessions; see PasswordService for what is refused."""
         await self._sessions.require(caller)  # before the guess: a device that was signed out may not even guess
         user, encoded = await self._account(caller.user_id)
+        if user.email is None or encoded is None:
+            raise FailedPrecondition("This account has no password to change.")
         matches, _ = await self._guess(user.email, current, encoded)
         if not matches:
             metrics.password_changes.labels(result="refused").inc()
@@ -112,7 +114,7 @@ class Accounts:
         """Return the account of an access token; Unauthenticated when it exists no more."""
         return (await self._account(user_id))[0]
 
-    async def _account(self, user_id: uuid.UUID) -> tuple[User, str]:
+    async def _account(self, user_id: uuid.UUID) -> tuple[User, str | None]:
         found = await self._store.find_user(user_id)
         if found is None:
             raise Unauthenticated("The account of this access token does not exist any more.")

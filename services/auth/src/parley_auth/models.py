@@ -17,9 +17,11 @@ users = sa.Table(
     "users",
     metadata,
     sa.Column("id", UUID(as_uuid=True), primary_key=True),
-    sa.Column("email", sa.Text, nullable=False, unique=True),
-    sa.Column("password_hash", sa.Text, nullable=False),
+    # Guests have neither e-mail nor password; who comes by an identity provider may lack either.
+    sa.Column("email", sa.Text, unique=True),
+    sa.Column("password_hash", sa.Text),
     sa.Column("created_at", _moment, nullable=False),
+    sa.Column("email_verified_at", _moment),
     sa.CheckConstraint("email = lower(email)", name="email_lower_case"),
 )
 

@@ -60,15 +60,15 @@ class AccountRepository(Base):
         values = {"user_id": user.id, "email": user.email, "password_hash": password_hash, **_values(session)}
         return await self._row(_CREATE_ACCOUNT, **values) is not None
 
-    async def find_account(self, email: str) -> tuple[User, str] | None:
-        """Return the user of an e-mail and the password hash."""
+    async def find_account(self, email: str) -> tuple[User, str | None] | None:
+        """Return the user of an e-mail and the password hash, if there is a password."""
         if "\0" in email:  # Postgres cannot store it, so nobody has it, but would refuse the query
             return None
         row = await self._row(_FIND_ACCOUNT, email=email)
         return None if row is None else (to_user(row), row.password_hash)
 
-    async def find_user(self, user_id: uuid.UUID) -> tuple[User, str] | None:
-        """Return a user and the password hash."""
+    async def find_user(self, user_id: uuid.UUID) -> tuple[User, str | None] | None:
+        """Return a user and the password hash, if there is a password."""
         row = await self._row(_FIND_USER, user_id=user_id)
         return None if row is None else (to_user(row), row.password_hash)
 
