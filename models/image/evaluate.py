@@ -75,11 +75,13 @@ def pictures(pipeline: Any, prompts: list[str], *, steps: int = STEPS, **options
     usual = pipeline.transformer.attn_processors
     pipeline.transformer.set_attn_processor(OneForMany())
     made: list[Image.Image] = []
-    for first in range(0, len(prompts), BATCH):
-        some = prompts[first : first + BATCH]
-        seeds = [torch.Generator().manual_seed(first + number) for number in range(len(some))]
-        made += pipeline(some, generator=seeds, **options).images
-    pipeline.transformer.set_attn_processor(usual)
+    try:
+        for first in range(0, len(prompts), BATCH):
+            some = prompts[first : first + BATCH]
+            seeds = [torch.Generator().manual_seed(first + number) for number in range(len(some))]
+            made += pipeline(some, generator=seeds, **options).images
+    finally:
+        pipeline.transformer.set_attn_processor(usual)
     return made
 
 
