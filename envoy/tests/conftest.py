@@ -5,24 +5,29 @@ from types import SimpleNamespace
 
 import httpx
 import pytest_asyncio
+import sqlalchemy as sa
 from joserfc.jwk import ECKey
 from parley.chat.v1.message_service_pb2_grpc import add_MessageServiceServicer_to_server
 from parley.openai.v1.chat_completions_service_pb2_grpc import add_ChatCompletionsServiceServicer_to_server
 from parley_auth.access_tokens import AccessTokens
 from parley_auth.accounts import Accounts
+from parley_auth.api_keys import ApiKeys
 from parley_auth.guesses import Guesses
+from parley_auth.key_exchange import KeyExchange
 from parley_auth.models import SCHEMA
 from parley_auth.passwords import Passwords
 from parley_auth.repository import Repository
 from parley_auth.rpc import servicers
 from parley_auth.service_tokens import SecretFiles, ServiceTokens
 from parley_auth.sessions import Sessions
+from parley_auth.wrong_keys import WrongKeys
 from parley_kit.db import create_engine, new_id
 from parley_kit.testing import database, serve_in_process
 
 from .proxy import envoy
 from .upstreams import Completions, Messages, serving
 
+KEY_FRESH = dt.timedelta(seconds=1)
 OPERATOR_SECRET = "operator-secret-0123456789"
 
 
@@ -40,13 +45,23 @@ async def auth(tmp_path_factory):
     async with database("parley_auth", SCHEMA) as fresh:
         engine = create_engine(fresh.app_url)
         store = Repository(engine)
+
+        async def sql(statement, **values):
+            async with engine.begin() as connection:
+                await connection.execute(sa.text(statement), values)
+
         renewal = {"refresh_lifetime": dt.timedelta(days=30), "grace": dt.timedelta(seconds=60)}
         sessions = Sessions(store, tokens, new_id=new_id, clock=now, **renewal)
         guesses = Guesses(store, clock=now, limit=10, window=dt.timedelta(minutes=15))
         accounts = Accounts(store, passwords, sessions, guesses, new_id=new_id, clock=now)
-        served = servicers(accounts, sessions, tokens, ServiceTokens(SecretFiles(secrets), tokens, clock=now))
+        wrong = WrongKeys(clock=now, limit=30)
+        times = {"fresh": KEY_FRESH, "lifetime": dt.timedelta(seconds=90)}
+        exchange = KeyExchange(store, tokens, wrong, clock=now, **times)
+        keys = ApiKeys(store, sessions, exchange.forget, new_id=new_id, clock=now, most=50)
+        service_tokens = ServiceTokens(SecretFiles(secrets), tokens, clock=now)
+        served = servicers(accounts, sessions, tokens, service_tokens, keys, exchange)
         async with serve_in_process(served, tokens) as (_, address):
-            yield SimpleNamespace(address=address, tokens=tokens, key=key)
+            yield SimpleNamespace(address=address, tokens=tokens, key=key, sql=sql)
         await engine.dispose()
     passwords.close()
 

@@ -18,7 +18,7 @@ from parley_billing.rpc import servicers
 from parley_dev.token import operator_token
 from parley_kit import identity, interceptors
 from parley_kit.db import create_engine, new_id
-from parley_kit.descriptors import pool, service_names
+from parley_kit.descriptors import pool, scope_of, service_names
 from parley_kit.identity import ALGORITHM, AUDIENCE, ISSUER
 from parley_kit.testing import database, serve_in_process
 
@@ -71,6 +71,8 @@ ADMIN = {
 }  # fmt: skip
 # What users call. A request that names a thing of somebody else must not find it.
 NAMES_ONE = {
+    "parley.auth.v1.ApiKeyService/RevokeApiKey": {"id": "{key}"},
+    "parley.auth.v1.ApiKeyService/UpdateApiKey": {"id": "{key}", "name": "stolen"},
     "parley.auth.v1.DeviceService/DeleteSession": {"id": "{session}"},
     "parley.chat.v1.ConversationService/DeleteConversation": {"id": "{conversation}"},
     "parley.chat.v1.ConversationService/GetConversation": {"id": "{conversation}"},
@@ -86,6 +88,8 @@ NAMES_ONE = {
     "parley.image.v1.ImageJobService/StreamImageJob": {"id": "{job}"},
 }
 NAMES_NONE = {
+    "parley.auth.v1.ApiKeyService/CreateApiKey": {"name": "mine", "scopes": ["chat"]},
+    "parley.auth.v1.ApiKeyService/ListApiKeys": {},
     "parley.auth.v1.DeviceService/ListSessions": {},
     "parley.auth.v1.DeviceService/SignOut": {},
     "parley.auth.v1.DeviceService/SignOutAll": {},
@@ -108,6 +112,43 @@ NAMES_NONE = {
         ).decode(),
     },
 }
+# Which API keys may call it; what is not here is closed to all of them.
+SCOPES = {
+    "account-read": {
+        "parley.auth.v1.UserService/GetMe",
+        "parley.billing.v1.CreditService/GetCredits",
+        "parley.billing.v1.CreditService/ListEntries",
+        "parley.billing.v1.StatementService/GetStatement",
+        "parley.billing.v1.StatementService/GetStatementCsv",
+        "parley.billing.v1.UsageService/ListUsage",
+    },
+    "chat": {
+        "parley.chat.v1.ConversationService/CreateConversation",
+        "parley.chat.v1.ConversationService/DeleteConversation",
+        "parley.chat.v1.ConversationService/GetConversation",
+        "parley.chat.v1.ConversationService/ListConversations",
+        "parley.chat.v1.ConversationService/UpdateConversation",
+        "parley.chat.v1.GenerationService/CancelGeneration",
+        "parley.chat.v1.GenerationService/StreamGeneration",
+        "parley.chat.v1.MessageService/ListMessages",
+        "parley.chat.v1.MessageService/SendMessage",
+        "parley.chat.v1.MessageService/StreamMessage",
+        "parley.openai.v1.ChatCompletionsService/CreateChatCompletion",
+    },
+    "images": {
+        "parley.image.v1.ImageJobService/CancelImageJob",
+        "parley.image.v1.ImageJobService/CreateImageJob",
+        "parley.image.v1.ImageJobService/GetImageJob",
+        "parley.image.v1.ImageJobService/GetImageJobImage",
+        "parley.image.v1.ImageJobService/ListImageJobs",
+        "parley.image.v1.ImageJobService/StreamImageJob",
+    },
+    "models": {
+        "parley.openai.v1.ModelsService/GetModel",
+        "parley.openai.v1.ModelsService/ListModels",
+    },
+}
+EVERY_SCOPE = " ".join(SCOPES)
 # Nobody's: every user sees the same.
 FOR_ALL = {
     "parley.openai.v1.ModelsService/GetModel": {"model": "parley-nano-chat"},
@@ -170,6 +211,10 @@ class Forge:
             return f"{_encoded(head)}.{_encoded(whole)}."
         return jwt.encode(head, whole, key or self.key, algorithms=[ALGORITHM])
 
+    def key_token(self, **changes):
+        """Return what an API key becomes at the edge; with every scope, unless `changes` says otherwise."""
+        return self.token(**{"role": "user", "key_id": str(uuid.uuid4()), "scope": EVERY_SCOPE} | changes)
+
     def wrong(self):
         """Return tokens by what is wrong with them; with the right ones an operator would do anything."""
         past = int(time.time()) - 60
@@ -194,7 +239,7 @@ async def leaks(channel, methods, forge, user_token, service_token):
     """Return every (method, token) that is not refused as it must be."""
     found = []
     for method in sorted(methods):
-        body = request(method, dict.fromkeys(("session", "conversation", "generation", "job"), STRANGER))
+        body = request(method, dict.fromkeys(("session", "key", "conversation", "generation", "job"), STRANGER))
         expected = [(what, token, {"UNAUTHENTICATED"}) for what, token in forge.wrong().items()]
         if method not in USER:
             expected.append(("user", user_token, {"PERMISSION_DENIED"}))
@@ -202,6 +247,8 @@ async def leaks(channel, methods, forge, user_token, service_token):
             expected.append(("service", service_token, {"PERMISSION_DENIED"}))
         elif method in USER and method not in FOR_ALL:
             expected.append(("service", service_token, {"UNAUTHENTICATED", "PERMISSION_DENIED"}))
+        missing = " ".join(scope for scope in SCOPES if method not in SCOPES[scope])
+        expected.append(("a key without the scope", forge.key_token(scope=missing), {"PERMISSION_DENIED"}))
         for what, token, codes in expected:
             code, _ = await ask(channel, method, body, token)
             if code.name not in codes:
@@ -232,7 +279,23 @@ async def test_no_rpc_takes_a_wrong_token(mesh, channel, forge, me, figure):
     service = await operator_token(mesh.mesh, "chat")
     methods = every_method() - PUBLIC
     assert await leaks(channel, methods, forge, me.token, service) == []
-    figure(f"{len(methods)} RPCs x {len(forge.wrong()) + 2} wrong tokens: 0 leaks")
+    figure(f"{len(methods)} RPCs x {len(forge.wrong()) + 3} wrong tokens: 0 leaks")
+
+
+def test_every_scope_is_as_stated_here():
+    """So nobody opens an RPC to keys without saying so twice."""
+    stated = {scope: set() for scope in SCOPES}
+    for method in every_method():
+        if scope := scope_of(f"/{method}"):
+            stated[scope].add(method)
+    assert stated == SCOPES
+
+
+async def test_a_key_of_the_scope_is_let_in(channel, forge, me):
+    """Else the refusals of keys would prove nothing."""
+    for method in sorted(set().union(*SCOPES.values()) & {*NAMES_NONE, *FOR_ALL}):
+        code, answer = await ask(channel, method, request(method), forge.key_token(sub=me.id))
+        assert code is grpc.StatusCode.OK, (method, code, answer)
 
 
 async def things(person):
@@ -246,13 +309,14 @@ async def things(person):
         "conversation": conversation,
         "generation": events[0]["messageMetadata"]["generationId"],
         "job": job["id"],
+        "key": (await person.post("/v1/auth/api-keys", name="my secret name", scopes=["chat"]))["apiKey"]["id"],
         "session": sessions["sessions"][0]["id"],
     }
 
 
 async def seen(person, names):
     paths = (
-        "/v1/me", "/v1/auth/sessions", "/v1/credits", "/v1/credits/entries", "/v1/conversations", "/v1/image-jobs",
+        "/v1/me", "/v1/auth/sessions", "/v1/auth/api-keys", "/v1/credits", "/v1/credits/entries", "/v1/conversations", "/v1/image-jobs",
         f"/v1/conversations/{names['conversation']}/messages", f"/v1/image-jobs/{names['job']}",
     )  # fmt: skip
     return [await person.get(path) for path in paths]
@@ -286,8 +350,15 @@ MUTANTS = {
     "the expiry is not checked": lambda patch: patch.setattr(identity._CLAIMS, "leeway", 3600),
     "the role may be any": lambda patch: patch.setitem(identity._CLAIMS.options, "role", {"essential": True}),
     "unsigned is good enough": lambda patch: patch.setattr(identity, "verify_claims", _without_signature),
+    "whatever its scopes, a key may call": lambda patch: patch.setattr(interceptors, "_check_scope", lambda *_: None),
+    "a key may call what states no scope": lambda patch: patch.setattr(interceptors, "_check_scope", _lenient),
     "whoever has a token may call": lambda patch: patch.setattr(interceptors, "_check", lambda *_: None),
 }
+
+
+def _lenient(method, principal):
+    if principal.api_key and scope_of(method) not in {None, *principal.api_key.scopes}:
+        raise interceptors.PermissionDenied("no")
 
 
 def _without_signature(token, _keys):

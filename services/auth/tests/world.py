@@ -5,24 +5,31 @@ import uuid
 from dataclasses import dataclass, field
 
 import grpc
+from parley.auth.v1 import api_key_service_pb2 as api_keys
 from parley.auth.v1 import device_service_pb2 as devices
 from parley.auth.v1 import jwks_service_pb2 as jwks
 from parley.auth.v1 import password_service_pb2 as passwords
 from parley.auth.v1 import service_token_service_pb2 as service_tokens
 from parley.auth.v1 import session_service_pb2 as sessions
 from parley.auth.v1 import user_service_pb2 as users
+from parley.auth.v1.api_key_service_pb2_grpc import ApiKeyServiceStub
 from parley.auth.v1.device_service_pb2_grpc import DeviceServiceStub
 from parley.auth.v1.jwks_service_pb2_grpc import JwksServiceStub
 from parley.auth.v1.password_service_pb2_grpc import PasswordServiceStub
 from parley.auth.v1.service_token_service_pb2_grpc import ServiceTokenServiceStub
 from parley.auth.v1.session_service_pb2_grpc import SessionServiceStub
 from parley.auth.v1.user_service_pb2_grpc import UserServiceStub
+from parley.edge.v1 import external_auth_pb2 as edge
+from parley.edge.v1.external_auth_pb2_grpc import AuthorizationStub
 from parley_auth.accounts import Accounts
+from parley_auth.api_keys import ApiKeys
 from parley_auth.guesses import Guesses
+from parley_auth.key_exchange import KeyExchange
 from parley_auth.repository import Repository
 from parley_auth.rpc import servicers
 from parley_auth.service_tokens import SecretFiles, ServiceTokens
 from parley_auth.sessions import Sessions
+from parley_auth.wrong_keys import WrongKeys
 from parley_kit.db import new_id
 from parley_kit.errors import ParleyError, parley_error_from
 
@@ -31,6 +38,10 @@ NEW_PASSWORD = "another horse battery"
 GRACE = dt.timedelta(seconds=60)
 WINDOW = dt.timedelta(minutes=15)
 LIMIT = 10
+MOST_KEYS = 3
+WRONG_KEYS = 5
+KEY_FRESH = dt.timedelta(seconds=5)
+KEY_TOKEN = dt.timedelta(seconds=90)
 SECRETS = {"chat": "chat-secret-0123456789", "operator": "operator-secret-0123456789", "short": "short"}
 
 
@@ -56,6 +67,8 @@ class Client:
         self._passwords = PasswordServiceStub(channel)
         self._users = UserServiceStub(channel)
         self._jwks = JwksServiceStub(channel)
+        self._api_keys = ApiKeyServiceStub(channel)
+        self._edge = AuthorizationStub(channel)
         self._service_tokens = ServiceTokenServiceStub(channel)
 
     async def sign_up(self, email, password=PASSWORD, **more):
@@ -87,6 +100,32 @@ class Client:
         request = passwords.ChangePasswordRequest(current_password=current, new_password=new)
         return await told(self._passwords.ChangePassword(request, metadata=bearer(token)))
 
+    async def create_key(self, token, name="a key", scopes=("chat",), **more):
+        request = api_keys.CreateApiKeyRequest(name=name, scopes=scopes, **more)
+        return await told(self._api_keys.CreateApiKey(request, metadata=bearer(token)))
+
+    async def list_keys(self, token, **page):
+        return await told(self._api_keys.ListApiKeys(api_keys.ListApiKeysRequest(**page), metadata=bearer(token)))
+
+    async def rename_key(self, token, key_id, name):
+        request = api_keys.UpdateApiKeyRequest(id=key_id, name=name)
+        return await told(self._api_keys.UpdateApiKey(request, metadata=bearer(token)))
+
+    async def revoke_key(self, token, key_id):
+        request = api_keys.RevokeApiKeyRequest(id=key_id)
+        return await told(self._api_keys.RevokeApiKey(request, metadata=bearer(token)))
+
+    async def check(self, key, address="192.0.2.1"):
+        """Ask as Envoy does; returns the status and the header that it is told to set, or the refusal's text."""
+        request = edge.CheckRequest()
+        request.attributes.request.http.headers["authorization"] = f"Bearer {key}"
+        answer = await told(self._edge.Check(request, metadata=[("parley-client-address", address)]))
+        if answer.status.code == 0:
+            (header,) = answer.ok_response.headers
+            assert header.header.key == "authorization"
+            return 200, header.header.value.removeprefix("Bearer ")
+        return answer.denied_response.status.code, answer.denied_response.body
+
     async def jwks(self):
         call = self._jwks.GetJwks(jwks.GetJwksRequest())
         return await call, dict(await call.initial_metadata())
@@ -103,7 +142,11 @@ def replica(engine, clock, tokens, secrets, passwords, *, grace=GRACE, repositor
     sessions = Sessions(store, tokens, new_id=new_id, clock=clock, **renewal)
     guesses = Guesses(store, clock=clock, limit=LIMIT, window=WINDOW)
     accounts = Accounts(store, passwords, sessions, guesses, new_id=new_id, clock=clock)
-    return servicers(accounts, sessions, tokens, ServiceTokens(SecretFiles(secrets), tokens, clock=clock))
+    wrong = WrongKeys(clock=clock, limit=WRONG_KEYS)
+    exchange = KeyExchange(store, tokens, wrong, clock=clock, fresh=KEY_FRESH, lifetime=KEY_TOKEN)
+    keys = ApiKeys(store, sessions, exchange.forget, new_id=new_id, clock=clock, most=MOST_KEYS)
+    service_tokens = ServiceTokens(SecretFiles(secrets), tokens, clock=clock)
+    return servicers(accounts, sessions, tokens, service_tokens, keys, exchange)
 
 
 def bearer(token):

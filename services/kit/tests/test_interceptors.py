@@ -26,6 +26,10 @@ def bearer(token, *more):
     return [("authorization", f"Bearer {token}"), *more]
 
 
+async def nothing(_):
+    """Answer with an empty message."""
+
+
 async def get(served, token, conversation_id, *more):
     """Call a unary RPC; returns the failed call's AioRpcError, or None."""
     call = ConversationServiceStub(served[0]).GetConversation(
@@ -114,13 +118,60 @@ async def test_a_method_that_states_no_access_is_refused_for_everyone(served, be
 
 
 def test_every_method_of_the_mesh_states_who_may_call_it():
-    assert descriptors._accesses()
+    assert descriptors._options()
     silent = [
         method
-        for method, access in descriptors._accesses().items()
-        if method.startswith("/parley.") and access == access_pb2.ACCESS_UNSPECIFIED
+        for method in descriptors._options()
+        if method.startswith("/parley.") and access_of(method) == access_pb2.ACCESS_UNSPECIFIED
     ]
     assert silent == []
+
+
+@pytest.mark.parametrize(
+    ("claims", "served_to"),
+    [
+        ({"scope": "chat"}, True),
+        ({"scope": "images chat models"}, True),
+        ({"scope": "images"}, False),
+        ({"scope": "chatty"}, False),
+        ({"scope": ""}, False),
+        ({}, False),
+    ],
+)
+async def test_an_api_key_needs_the_scope_of_the_method(served, behaviour, tokens, some_id, claims, served_to):
+    behaviour.unary = nothing
+    token = tokens.user(key_id=str(uuid.uuid4()), **claims)
+    refused = await get(served, token, some_id)
+    assert (refused is None) == served_to
+    assert served_to or refused.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert behaviour.calls == int(served_to)
+
+
+async def test_a_method_that_states_no_scope_is_refused_to_keys_only(served, behaviour, tokens, some_id, monkeypatch):
+    behaviour.unary = nothing
+    monkeypatch.setattr(interceptors, "scope_of", lambda _: None)
+    key = tokens.user(key_id=str(uuid.uuid4()), scope="chat images models account-read")
+    assert (await get(served, key, some_id)).code() is grpc.StatusCode.PERMISSION_DENIED
+    assert await get(served, tokens.user(), some_id) is None
+    assert behaviour.calls == 1
+
+
+@pytest.mark.parametrize("claims", [{"key_id": "no id"}, {"key_id": 5}, {"key_limit": "5"}, {"key_limit": True}])
+async def test_claims_of_a_key_that_auth_would_not_write_are_no_identity(served, tokens, some_id, claims):
+    token = tokens.user(**{"key_id": str(uuid.uuid4()), "scope": "chat"} | claims)
+    assert (await get(served, token, some_id)).code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_the_handler_knows_the_key(served, behaviour, tokens, some_id):
+    seen, key_id = [], uuid.uuid4()
+
+    async def note(_):
+        seen.append(context.api_key())
+
+    behaviour.unary = note
+    assert await get(served, tokens.user(key_id=str(key_id), scope="chat models", key_limit=7), some_id) is None
+    assert await get(served, tokens.user(), some_id) is None
+    assert seen == [context.ApiKey(key_id, frozenset({"chat", "models"}), 7), None]
 
 
 async def test_a_bad_field_is_named_as_json_names_it(served, behaviour, tokens):

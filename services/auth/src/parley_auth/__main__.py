@@ -10,7 +10,9 @@ from parley_kit.server import Service, main
 
 from parley_auth.access_tokens import AccessTokens, load_key
 from parley_auth.accounts import Accounts
+from parley_auth.api_keys import ApiKeys
 from parley_auth.guesses import Guesses
+from parley_auth.key_exchange import KeyExchange
 from parley_auth.passwords import Passwords
 from parley_auth.repository import Repository
 from parley_auth.rpc import servicers
@@ -18,6 +20,7 @@ from parley_auth.service_tokens import SecretFiles, ServiceTokens
 from parley_auth.sessions import Sessions
 from parley_auth.settings import Settings
 from parley_auth.upkeep import EVERY_SECONDS, sweep
+from parley_auth.wrong_keys import WrongKeys
 
 
 def now() -> dt.datetime:
@@ -46,6 +49,17 @@ def build() -> Service:
     )
     accounts = Accounts(repository, passwords, sessions, guesses, new_id=new_id, clock=now)
     service_tokens = ServiceTokens(SecretFiles(settings.service_secrets_dir), tokens, clock=now)
+    key_exchange = KeyExchange(
+        repository,
+        tokens,
+        WrongKeys(clock=now, limit=settings.wrong_keys),
+        clock=now,
+        fresh=dt.timedelta(seconds=settings.key_fresh_seconds),
+        lifetime=dt.timedelta(seconds=settings.key_token_seconds),
+    )
+    api_keys = ApiKeys(
+        repository, sessions, key_exchange.forget, new_id=new_id, clock=now, most=settings.api_keys_per_user
+    )
     sweeper = Periodic("sweeping", lambda: sweep(repository, now(), window), every_seconds=EVERY_SECONDS)
 
     async def stop() -> None:
@@ -56,7 +70,7 @@ def build() -> Service:
     return Service(
         name="auth",
         settings=settings,
-        servicers=servicers(accounts, sessions, tokens, service_tokens),
+        servicers=servicers(accounts, sessions, tokens, service_tokens, api_keys, key_exchange),
         verifier=tokens,
         on_start=[sweeper.start],
         on_stop=[stop],

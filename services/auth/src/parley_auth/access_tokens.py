@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 from joserfc import jwt
@@ -41,10 +42,20 @@ class AccessTokens:
         """Life of a token in seconds."""
         return int(self._lifetime.total_seconds())
 
-    def issue(self, subject: str, role: str, now: dt.datetime, session_id: uuid.UUID | None = None) -> str:
-        """Return a signed token; services have no session."""
+    def issue(
+        self,
+        subject: str,
+        role: str,
+        now: dt.datetime,
+        session_id: uuid.UUID | None = None,
+        *,
+        lifetime: dt.timedelta | None = None,
+        claims: Mapping[str, str | int] | None = None,
+    ) -> str:
+        """Return a signed token; services have no session. `claims` come besides the usual ones."""
         issued = int(now.timestamp())
-        claims = {
+        whole = {
+            **(claims or {}),
             "iss": ISSUER,
             "aud": AUDIENCE,
             "sub": subject,
@@ -52,12 +63,12 @@ class AccessTokens:
             "jti": str(uuid.uuid4()),
             "iat": issued,
             "nbf": issued,
-            "exp": issued + self.expires_in,
+            "exp": issued + int((lifetime or self._lifetime).total_seconds()),
         }
         if session_id is not None:
-            claims["sid"] = str(session_id)
+            whole["sid"] = str(session_id)
         header = {"alg": ALGORITHM, "kid": self._key.kid, "typ": "JWT"}
-        return jwt.encode(header, claims, self._key, algorithms=[ALGORITHM])
+        return jwt.encode(header, whole, self._key, algorithms=[ALGORITHM])
 
     async def verify(self, token: str) -> Principal:
         """Return who the token speaks for; raise Unauthenticated when it does not hold."""

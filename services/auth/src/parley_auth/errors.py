@@ -2,10 +2,13 @@
 
 ParleyError
 ├── EmailTaken            409
+├── InvalidApiKey         401  unknown, expired or revoked: never says which
 ├── InvalidCredentials    401  never says which of the two was wrong
 ├── InvalidRefreshToken   401  unknown, expired, revoked or used before: never says which
 ├── SessionEnded          401  the access token is good, but its device was signed out
-└── TooManyGuesses        429  of the password of one e-mail
+├── TooManyApiKeys        409  of one account
+├── TooManyGuesses        429  of the password of one e-mail
+└── TooManyWrongKeys      429  API keys that do not hold, from one address
 """
 
 from __future__ import annotations
@@ -21,6 +24,15 @@ class EmailTaken(ParleyError):
 
     def __init__(self) -> None:
         super().__init__("An account with this e-mail exists already; sign in instead.")
+
+
+class InvalidApiKey(ParleyError):
+    """The key lets nobody in."""
+
+    reason = ErrorReason.ERROR_REASON_UNAUTHENTICATED
+
+    def __init__(self) -> None:
+        super().__init__("The API key is unknown, expired or revoked")
 
 
 class InvalidCredentials(ParleyError):
@@ -60,3 +72,21 @@ class TooManyGuesses(ParleyError):
             "Too many wrong passwords for this e-mail: wait as long as retry-after says. Devices that are signed in stay so.",
             retry_after=retry_after,
         )
+
+
+class TooManyApiKeys(ParleyError):
+    """The account has as many keys as it may."""
+
+    reason = ErrorReason.ERROR_REASON_FAILED_PRECONDITION
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"An account has at most {most} API keys; revoke one that is not needed any more.")
+
+
+class TooManyWrongKeys(ParleyError):
+    """Too many keys that do not hold from one address."""
+
+    reason = ErrorReason.ERROR_REASON_RATE_LIMITED
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("Too many wrong API keys from this address.", retry_after=retry_after)

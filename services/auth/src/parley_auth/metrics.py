@@ -9,5 +9,7 @@ refreshes = Counter("parley_auth_refreshes_total", "Uses of refresh tokens, by r
 sessions_ended = Counter("parley_auth_sessions_ended_total", "Sessions ended before they expired, by cause.", ["cause"])
 password_changes = Counter("parley_auth_password_changes_total", "Changes of passwords, by result.", ["result"])
 guesses_refused = Counter("parley_auth_guesses_refused_total", "Passwords not looked at after too many wrong ones.")
+api_keys = Counter("parley_auth_api_keys_total", "API keys by what became of them.", ["change"])
+key_exchanges = Counter("parley_auth_key_exchanges_total", "API keys presented at the edge, by result.", ["result"])
 hashes_pending = Gauge("parley_auth_hashes_pending", "Password hashes running or waiting for a thread.")
 hashes_refused = Counter("parley_auth_hashes_refused_total", "Password hashes refused because too many were waiting.")

@@ -74,3 +74,25 @@ password_guesses = sa.Table(
     comment="When the password of an e-mail was guessed wrongly; e-mails without an account are here alike.",
 )
 sa.Index("ix_password_guesses_latest_at", password_guesses.c.latest_at)
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("user_id", UUID(as_uuid=True), sa.ForeignKey(users.c.id, ondelete="CASCADE"), nullable=False),
+    sa.Column("key_hash", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("prefix", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("scopes", ARRAY(sa.Text), nullable=False),
+    sa.Column("credit_limit_micros", sa.BigInteger),
+    sa.Column("created_at", _moment, nullable=False),
+    sa.Column("expires_at", _moment),
+    sa.Column("revoked_at", _moment),
+    sa.Column("last_used_at", _moment),
+    sa.Column("request_id", sa.Text),
+    sa.UniqueConstraint("user_id", "request_id"),
+    sa.CheckConstraint("octet_length(key_hash) = 32", name="hash_is_sha256"),
+    sa.CheckConstraint("credit_limit_micros > 0", name="credit_limit_positive"),
+    comment="The secret itself is stored nowhere. Revoked and expired keys stay for 90 days, for their owners to see.",
+)
+sa.Index("ix_api_keys_user_id_id", api_keys.c.user_id, api_keys.c.id)

@@ -23,6 +23,14 @@ class Settings(ServiceSettings):
     )
     password_guesses: int = Field(10, ge=1, le=1000, description="Wrong passwords an e-mail in one window.")
     password_window_seconds: int = Field(900, ge=1, le=86400, description="The window in which wrong passwords count.")
+    api_keys_per_user: int = Field(50, ge=1, le=1000, description="Most living API keys of an account.")
+    key_fresh_seconds: int = Field(
+        5, ge=1, le=30, description="How long an answer about an API key is kept: so long a revoked one goes on."
+    )
+    key_token_seconds: int = Field(
+        90, ge=75, le=300, description="Life of the token that replaces a key; a body may take 60 s to arrive."
+    )
+    wrong_keys: int = Field(30, ge=1, le=10_000, description="API keys that do not hold, an address and minute.")
     hash_threads: int = Field(
         default_factory=lambda: min(4, os.cpu_count() or 1),
         ge=1,

@@ -1,4 +1,4 @@
-"""Removes what has expired: sessions, refresh tokens, guesses; runs in every replica, which does no harm."""
+"""Removes what has expired: sessions, refresh tokens, guesses, API keys; runs in every replica, which does no harm."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ log = structlog.get_logger()
 EVERY_SECONDS = 3600.0
 # Expired rows stay for a day: whoever looks into an incident finds them.
 _KEEP = dt.timedelta(days=1)
+_KEEP_KEYS = dt.timedelta(days=90)  # for whoever wonders which key it was that used something
 
 
 async def sweep(repository: Repository, now: dt.datetime, guesses_window: dt.timedelta) -> int:
@@ -21,6 +22,8 @@ async def sweep(repository: Repository, now: dt.datetime, guesses_window: dt.tim
     while deleted := await repository.delete_expired(now - _KEEP):
         total += deleted
     while deleted := await repository.delete_guesses(now - guesses_window):  # not kept: they say who failed to sign in
+        total += deleted
+    while deleted := await repository.delete_keys(now - _KEEP_KEYS):
         total += deleted
     log.info("swept what has expired", rows=total)
     return total

@@ -14,12 +14,22 @@ ROLE_ADMIN = "admin"
 
 
 @dataclass(frozen=True)
+class ApiKey:
+    """The API key that a user's token stands for. `credit_limit_micros`: the most that may be charged for it in all."""
+
+    id: uuid.UUID
+    scopes: frozenset[str]
+    credit_limit_micros: int | None = None
+
+
+@dataclass(frozen=True)
 class Principal:
     """A verified identity."""
 
     subject: str
     role: str
     session_id: str | None = None
+    api_key: ApiKey | None = None
 
     @property
     def user_id(self) -> uuid.UUID:
@@ -58,3 +68,9 @@ def user_id() -> uuid.UUID:
     if principal is None:
         raise Unauthenticated("This call needs a user's access token.")
     return principal.user_id
+
+
+def api_key() -> ApiKey | None:
+    """Return the API key that the caller came in with; None for people's own tokens and for services."""
+    principal = current().principal
+    return None if principal is None else principal.api_key

@@ -6,7 +6,7 @@ import functools
 from importlib import resources
 
 from google.protobuf import descriptor_pb2, descriptor_pool
-from parley.common.v1 import access_pb2
+from parley.common.v1 import access_pb2, scope_pb2
 
 
 @functools.cache
@@ -17,18 +17,32 @@ def _files() -> descriptor_pb2.FileDescriptorSet:
 
 
 @functools.cache
-def _accesses() -> dict[str, access_pb2.Access.ValueType]:
+def _options() -> dict[str, descriptor_pb2.MethodOptions]:
     return {
-        f"/{file.package}.{service.name}/{method.name}": method.options.Extensions[access_pb2.access]
+        f"/{file.package}.{service.name}/{method.name}": method.options
         for file in _files().file
         for service in file.service
         for method in service.method
     }
 
 
+_NOTHING_STATED = descriptor_pb2.MethodOptions()
+
+
 def access_of(method: str) -> access_pb2.Access.ValueType:
     """Return who may call `/package.Service/Method`; ACCESS_UNSPECIFIED, which is nobody, when no proto says so."""
-    return _accesses().get(method, access_pb2.ACCESS_UNSPECIFIED)
+    return _options().get(method, _NOTHING_STATED).Extensions[access_pb2.access]
+
+
+def scope_of(method: str) -> str | None:
+    """Return the scope that an API key needs to call `/package.Service/Method`; None: no API key may call it."""
+    scope = _options().get(method, _NOTHING_STATED).Extensions[scope_pb2.scope]
+    return None if scope == scope_pb2.SCOPE_UNSPECIFIED else scope_name(scope)
+
+
+def scope_name(scope: scope_pb2.Scope.ValueType) -> str:
+    """Return a scope as tokens and JSON write it: `account-read`."""
+    return scope_pb2.Scope.Name(scope).removeprefix("SCOPE_").lower().replace("_", "-")
 
 
 def service_names() -> list[str]:

@@ -7,6 +7,7 @@ import base64
 import binascii
 import json
 import time
+import uuid
 from typing import Any, Protocol
 
 import grpc
@@ -17,12 +18,18 @@ from parley.auth.v1 import jwks_service_pb2, jwks_service_pb2_grpc
 from parley.auth.v1 import service_token_service_pb2 as tokens_pb2
 from parley.auth.v1 import service_token_service_pb2_grpc as tokens_grpc
 
-from parley_kit.context import Principal
+from parley_kit.context import ApiKey, Principal
 from parley_kit.errors import Unauthenticated, Unavailable, parley_error_from
 
 ISSUER = "parley"
 AUDIENCE = "parley"
 ALGORITHM = "ES256"
+KEY_CLAIM = "key_id"
+"""Id of the API key that a token stands for; with it come the other two."""
+SCOPE_CLAIM = "scope"
+"""Its scopes, separated by spaces (RFC 8693)."""
+KEY_LIMIT_CLAIM = "key_limit"
+"""Its credit limit in micro-credits; absent without one."""
 CLOCK_SKEW_SECONDS = 5
 MAX_TOKEN_CHARACTERS = 4096
 _REFRESH_AT_MOST_EVERY = 5.0  # seconds: unknown key ids must not become a flood towards auth
@@ -52,10 +59,21 @@ def verify_claims(token: str, keys: KeySet) -> Principal:
     try:
         decoded = jwt.decode(token, keys, algorithms=[ALGORITHM])
         _CLAIMS.validate(decoded.claims)
+        claims: dict[str, Any] = decoded.claims
+        api_key = _api_key(claims)
     except (JoseError, ValueError) as error:
         raise Unauthenticated("The access token is not valid or has expired; sign in or refresh it.") from error
-    claims: dict[str, Any] = decoded.claims
-    return Principal(subject=str(claims["sub"]), role=str(claims["role"]), session_id=claims.get("sid"))
+    return Principal(str(claims["sub"]), str(claims["role"]), session_id=claims.get("sid"), api_key=api_key)
+
+
+def _api_key(claims: dict[str, Any]) -> ApiKey | None:
+    """Read the claims that auth writes for API keys; ValueError when they are not as it writes them."""
+    if KEY_CLAIM not in claims:
+        return None
+    limit = claims.get(KEY_LIMIT_CLAIM)
+    if limit is not None and type(limit) is not int:
+        raise ValueError("the credit limit is no integer")
+    return ApiKey(uuid.UUID(str(claims[KEY_CLAIM])), frozenset(str(claims.get(SCOPE_CLAIM, "")).split()), limit)
 
 
 def key_id(token: str) -> str | None:

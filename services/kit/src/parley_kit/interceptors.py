@@ -18,7 +18,7 @@ from prometheus_client import Counter, Histogram
 from parley_kit import context as request_context
 from parley_kit.context import ROLE_ADMIN, ROLE_SERVICE, Principal, RequestContext
 from parley_kit.db import is_unavailable
-from parley_kit.descriptors import access_of
+from parley_kit.descriptors import access_of, scope_of
 from parley_kit.errors import (
     FieldError,
     InternalError,
@@ -105,6 +105,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if access != access_pb2.ACCESS_PUBLIC:
             principal = await self._verifier.verify(_bearer(call.context))
             _check(access, principal)
+            _check_scope(call.method, principal)
             request_context.enter(RequestContext(call.request_id, principal))
         violations = self._validator.collect_violations(request)
         if violations:
@@ -164,6 +165,16 @@ def _check(access: access_pb2.Access.ValueType, principal: Principal) -> None:
     if access == access_pb2.ACCESS_ADMIN and principal.role == ROLE_ADMIN:
         return
     raise PermissionDenied("This call is not for this token's role.")
+
+
+def _check_scope(method: str, principal: Principal) -> None:
+    if principal.api_key is None:
+        return
+    scope = scope_of(method)
+    if scope is None:
+        raise PermissionDenied("No API key may make this call: it is for people who signed in.")
+    if scope not in principal.api_key.scopes:
+        raise PermissionDenied(f"This API key lacks the scope {scope}.")
 
 
 def _bearer(context: Context) -> str:

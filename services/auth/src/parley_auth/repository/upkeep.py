@@ -26,6 +26,13 @@ _GUESSES = sa.text("""
     )
 """)
 
+_KEYS = sa.text("""
+    DELETE FROM auth.api_keys WHERE id IN (
+        SELECT id FROM auth.api_keys
+        WHERE revoked_at < :before OR expires_at < :before LIMIT 1000 FOR UPDATE SKIP LOCKED
+    )
+""")
+
 
 class UpkeepRepository(Base):
     """Deletes."""
@@ -37,3 +44,7 @@ class UpkeepRepository(Base):
     async def delete_guesses(self, before: dt.datetime) -> int:
         """Delete the guesses of accounts at which nobody guessed since; return of how many accounts."""
         return await self._count(_GUESSES, before=before)
+
+    async def delete_keys(self, before: dt.datetime) -> int:
+        """Delete keys that were revoked or expired before a moment, some at a time; return how many."""
+        return await self._count(_KEYS, before=before)

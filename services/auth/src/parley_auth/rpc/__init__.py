@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from parley.auth.v1.api_key_service_pb2_grpc import add_ApiKeyServiceServicer_to_server
 from parley.auth.v1.device_service_pb2_grpc import add_DeviceServiceServicer_to_server
 from parley.auth.v1.jwks_service_pb2_grpc import add_JwksServiceServicer_to_server
 from parley.auth.v1.password_service_pb2_grpc import add_PasswordServiceServicer_to_server
 from parley.auth.v1.service_token_service_pb2_grpc import add_ServiceTokenServiceServicer_to_server
 from parley.auth.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_server
 from parley.auth.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
+from parley.edge.v1.external_auth_pb2_grpc import add_AuthorizationServicer_to_server
 
 from parley_auth.access_tokens import AccessTokens
 from parley_auth.accounts import Accounts
+from parley_auth.api_keys import ApiKeys
+from parley_auth.key_exchange import KeyExchange
+from parley_auth.rpc.api_keys import ApiKeyService
 from parley_auth.rpc.devices import DeviceService
+from parley_auth.rpc.external_auth import Authorization
 from parley_auth.rpc.jwks import JwksService
 from parley_auth.rpc.passwords import PasswordService
 from parley_auth.rpc.service_tokens import ServiceTokenService
@@ -25,7 +31,12 @@ from parley_auth.sessions import Sessions
 
 
 def servicers(
-    accounts: Accounts, sessions: Sessions, tokens: AccessTokens, service_tokens: ServiceTokens
+    accounts: Accounts,
+    sessions: Sessions,
+    tokens: AccessTokens,
+    service_tokens: ServiceTokens,
+    api_keys: ApiKeys,
+    key_exchange: KeyExchange,
 ) -> list[tuple[Any, Callable[..., None]]]:
     """Return what the server serves."""
     return [
@@ -34,5 +45,7 @@ def servicers(
         (PasswordService(accounts), add_PasswordServiceServicer_to_server),
         (UserService(accounts), add_UserServiceServicer_to_server),
         (JwksService(tokens), add_JwksServiceServicer_to_server),
+        (ApiKeyService(api_keys), add_ApiKeyServiceServicer_to_server),
+        (Authorization(key_exchange), add_AuthorizationServicer_to_server),
         (ServiceTokenService(service_tokens), add_ServiceTokenServiceServicer_to_server),
     ]
