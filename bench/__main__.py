@@ -12,7 +12,7 @@ from parley_dev.mesh import RunningMesh
 from parley_dev.testing import mesh_on_free_ports, temporary_home
 
 from bench.answers import Timing, direct, through_envoy
-from bench.holds import bare, through_billing
+from bench.holds import pairs
 
 WARM_UP, REPEATS, AT_ONCE = 5, 30, 16
 
@@ -54,11 +54,11 @@ async def main() -> None:
                 peer = middle(await direct(running, REPEATS, at_once=count))
                 show(f"time to first token, {label}", ours[0], peer[0])
                 show(f"time per token, {label}", ours[1], peer[1])
-            print("a hold placed and settled; peer: two transactions of bare asyncpg")
+            print("a hold placed and settled; peer: two transactions of bare asyncpg (BEGIN, UPDATE, INSERT, COMMIT)")
             for count in (1, AT_ONCE):
-                show(
-                    f"pair of calls, {count} at once", await through_billing(running, count), await bare(running, count)
-                )
+                took = await pairs(running, count)
+                show(f"billing's own rules and SQL, {count} at once", took["billing"], took["bare"])
+                show(f"the same through gRPC, {count} at once", took["grpc"], took["bare"])
 
 
 if __name__ == "__main__":

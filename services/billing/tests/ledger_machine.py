@@ -46,7 +46,7 @@ class ModelHold:
     user: uuid.UUID
     amount: int
     state: State = State.PENDING
-    used: int | None = None
+    used: tuple[int, int] | None = None
 
 
 @dataclass
@@ -95,8 +95,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(target=holds, user=users, amount=st.integers(0, GRANT + 200))
     def place(self, user, amount):
-        hold = ModelHold(uuid.uuid4(), user, amount)
-        account = self.account(user)
+        return self.placed(ModelHold(uuid.uuid4(), user, amount))
+
+    @rule(target=holds, user=users, left=st.integers(0, 3))
+    def place_nearly_all(self, user, left):
+        return self.placed(ModelHold(uuid.uuid4(), user, max(self.account(user).available - left, 0)))
+
+    def placed(self, hold):
+        amount, account = hold.amount, self.account(hold.user)
         placed = self.outcome(self._place(hold))
         if amount > account.available:
             assert placed == "INSUFFICIENT_CREDITS"
@@ -119,10 +125,12 @@ class LedgerMachine(RuleBasedStateMachine):
     def _place(self, hold, more=0):
         return self.billing.place(hold.id, hold.user, "m", 1, Quantity(hold.amount + more), TTL, ORIGIN)
 
-    @rule(hold=holds, used=st.integers(0, GRANT + 200), callers=st.integers(1, 3))
-    def settle(self, hold, used, callers):
+    @rule(hold=holds, tokens=st.integers(0, GRANT + 200), steps=st.integers(0, 20), callers=st.integers(1, 3))
+    def settle(self, hold, tokens, steps, callers):
+        used, quantity = (tokens, steps), Quantity(tokens, pixel_steps=steps)
+
         async def settle_at_once():
-            calls = (self.billing.settle(hold.id, Quantity(used)) for _ in range(callers))
+            calls = (self.billing.settle(hold.id, quantity) for _ in range(callers))
             answers = await asyncio.gather(*calls, return_exceptions=True)
             if isinstance(answers[0], BaseException):
                 raise answers[0]
@@ -138,7 +146,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert (settled == "IDEMPOTENCY_CONFLICT") == (used != hold.used)
         else:
             account = self.account(hold.user)
-            charge = min(used, hold.amount)
+            charge = min(tokens + -(-steps // 10), hold.amount)
             if hold.state is State.PENDING:
                 account.held -= hold.amount
             else:

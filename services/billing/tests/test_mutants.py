@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import asyncpg
 import pytest
 import pytest_asyncio
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from .ledger_machine import now
 from .test_sequences import run_sequences
 from .world import GRANT, Client, PriceList
 
-WRONG = (AssertionError, ParleyError, sa.exc.DBAPIError)
+WRONG = (AssertionError, ParleyError, sa.exc.DBAPIError, asyncpg.PostgresError)
 STALE_AVAILABLE = "(SELECT balance_micros - held_micros FROM billing.accounts WHERE user_id = :user_id) >= :amount"
 
 
@@ -80,9 +81,10 @@ UNDER_RACES = {
 UNDER_SEQUENCES = {
     "a released hold stays held": Mutant(holds._RELEASE, "held_micros = account.held_micros - freed.amount_micros", "id = account.id"),
     "an expired hold stays held": Mutant(holds._EXPIRE, "held_micros = account.held_micros - freed.amount_micros", "id = account.id"),
-    "a settlement frees what it charges only": Mutant(holds._SETTLE, "THEN hold.amount_micros ELSE 0 END AS freed", "THEN LEAST(:charge, hold.amount_micros) ELSE 0 END AS freed"),
-    "a charge exceeds its hold": Mutant(holds._SETTLE, "LEAST(:charge, hold.amount_micros,", "LEAST(:charge,"),
-    "a late charge exceeds what is available": Mutant(holds._SETTLE, "ELSE account.balance_micros - account.held_micros END) AS charged", "ELSE hold.amount_micros END) AS charged", AVAILABLE),
+    "a settlement frees what it charges only": Mutant(holds._SETTLE, "THEN hold.amount_micros ELSE 0 END AS freed", "THEN hold.price ELSE 0 END AS freed"),
+    "a charge exceeds its hold": Mutant(holds._SETTLE, ", amount_micros) AS bigint) AS price", ") AS bigint) AS price"),
+    "a charge is rounded down": Mutant(holds._SETTLE, " + 999999", ""),
+    "a late charge exceeds what is available": Mutant(holds._SETTLE, "ELSE LEAST(hold.price, account.balance_micros - account.held_micros) END AS charged", "ELSE hold.price END AS charged", AVAILABLE),
     "an expired promotion is redeemed": Mutant(promotions._REDEEM, "AND expires_at > now()"),
     "a grant is booked and not credited": Mutant(grants._GRANT, "account.balance_micros + given.amount_micros", "account.balance_micros"),
 }  # fmt: skip

@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
-from parley_kit.db import create_engine, is_unavailable, new_id
+from parley_kit.db import create_engine, fetch, is_unavailable, new_id
 from parley_kit.testing import database
 
 
@@ -72,6 +73,35 @@ async def test_a_wrong_statement_is_not_unavailable_and_its_parameters_are_hidde
         assert not is_unavailable(raised.value)
         assert "a secret" not in str(raised.value)
         await engine.dispose()
+
+
+async def test_the_drivers_way_gives_its_connections_back_whatever_happens():
+    async with database("parley_auth", "auth") as made:
+        engine, admin = create_engine(made.app_url, pool_size=1), create_engine(made.admin_url)
+        pid = sa.text("SELECT pg_backend_pid() AS pid, :a + :b + :a AS sum").bindparams(
+            sa.bindparam("a", type_=sa.Integer), sa.bindparam("b", type_=sa.Integer)
+        )
+        (first,) = await fetch(engine, pid, a=2, b=3)
+        assert first["sum"] == 7
+        with pytest.raises(asyncpg.UndefinedTableError) as raised:
+            await fetch(engine, sa.text("SELECT FROM nowhere"))
+        assert not is_unavailable(raised.value)
+        assert (await fetch(engine, pid, a=2, b=3))[0]["pid"] == first["pid"]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await fetch(engine, sa.text("SELECT pg_sleep(20)"))
+        (second,) = await fetch(engine, pid, a=2, b=3)
+        assert second["pid"] != first["pid"]  # what was cut off is not used again
+        async with admin.begin() as other:
+            sleeping = asyncio.create_task(fetch(engine, sa.text("SELECT pg_sleep(20)")))
+            await asyncio.sleep(0.2)
+            await other.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": second["pid"]})
+            with pytest.raises(Exception) as cut:  # which one is what is asked
+                await sleeping
+        assert is_unavailable(cut.value)
+        assert (await fetch(engine, pid, a=2, b=3))[0]["sum"] == 7
+        await engine.dispose()
+        await admin.dispose()
 
 
 async def test_migrating_twice_at_once_does_it_once():

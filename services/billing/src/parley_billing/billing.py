@@ -43,8 +43,8 @@ class Store(Protocol):
         """None when there is no account, too little in it, or such a hold already."""
         ...
 
-    async def settle(self, hold_id: uuid.UUID, charge: int, quantity: Quantity, transfer_id: uuid.UUID) -> Hold | None:
-        """None when the hold is neither pending nor expired."""
+    async def settle(self, hold_id: uuid.UUID, quantity: Quantity, transfer_id: uuid.UUID) -> tuple[Hold, State] | None:
+        """Return the hold and what it was before; None when it was neither pending nor expired."""
         ...
 
     async def release(self, hold_id: uuid.UUID) -> Hold | None:
@@ -98,15 +98,16 @@ class Billing:
 
     async def settle(self, hold_id: uuid.UUID, quantity: Quantity) -> Hold:
         """Charge what was used, at most the hold's amount, and free the rest."""
-        while (hold := await self.get(hold_id)).may_settle(quantity):
-            charge = hold.price.of(quantity)
-            if settled := await self._store.settle(hold_id, charge, quantity, self._new_id()):
+        while True:
+            if done := await self._store.settle(hold_id, quantity, self._new_id()):
+                settled, was = done
                 metrics.HOLDS.labels("settled").inc()
                 metrics.CHARGED.inc(settled.charged_micros)
-                if hold.state is State.EXPIRED:
+                if was is State.EXPIRED:
                     metrics.SETTLED_LATE.inc()
                 return settled
-        return hold
+            if not (hold := await self.get(hold_id)).may_settle(quantity):
+                return hold
 
     async def release(self, hold_id: uuid.UUID) -> Hold:
         """Free a hold without a charge."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import asyncpg
 import sqlalchemy as sa
 import uuid_utils.compat
+from opentelemetry import trace
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
+from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from parley_kit import telemetry
@@ -24,6 +28,7 @@ _NAMES = {
 # SQLSTATEs after which the same call may succeed: classes 08 (connection) and 57P (shutdown), too many connections,
 # serialization failure, deadlock, lock and statement time-outs.
 _PASSING = ("08", "57P", "53300", "40001", "40P01", "55P03", "57014")
+_tracer = trace.get_tracer("parley_kit.db")
 _SERVER_SETTINGS = {
     "statement_timeout": "30s",
     "lock_timeout": "10s",
@@ -77,6 +82,40 @@ def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
     # new one, so that nobody is told of a database that is back. (Asking, `pool_pre_ping`, would cost a round trip.)
     if connection.driver_connection.is_closed():
         raise sa.exc.DisconnectionError
+
+
+async def fetch(engine: AsyncEngine, statement: sa.TextClause, **values: Any) -> list[asyncpg.Record]:
+    """Run one statement, a transaction of its own, by the driver of a pooled connection; its errors are asyncpg's.
+
+    Executing through SQLAlchemy costs twice what the statement does: this is for the few that every answer waits for.
+    """
+    sql, names = _compiled(statement, statement.text)
+    pooled = await engine.raw_connection()
+    driver: Any = pooled.driver_connection
+    try:
+        with _span(sql):
+            records: list[asyncpg.Record] = await driver.fetch(sql, *map(values.__getitem__, names))
+    except asyncpg.PostgresError:
+        raise
+    except BaseException:
+        pooled.invalidate()  # cut off in the middle: nobody knows what it is still doing
+        raise
+    finally:
+        pooled.close()
+    return records
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(statement: sa.TextClause, _text: str) -> tuple[str, tuple[str, ...]]:
+    """Return a statement in the driver's words, and the names of its parameters in their order."""
+    compiled = statement.compile(dialect=asyncpg_dialect.dialect())  # type: ignore[no-untyped-call]
+    return str(compiled), tuple(compiled.positiontup or ())
+
+
+def _span(sql: str) -> AbstractContextManager[object]:
+    if not telemetry.traces_are_exported():
+        return nullcontext()
+    return _tracer.start_as_current_span("statement", kind=trace.SpanKind.CLIENT, attributes={"db.query.text": sql})
 
 
 def is_unavailable(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import json
 import time
 import uuid
@@ -34,6 +35,7 @@ CLOCK_SKEW_SECONDS = 5
 MAX_TOKEN_CHARACTERS = 4096
 _REFRESH_AT_MOST_EVERY = 5.0  # seconds: unknown key ids must not become a flood towards auth
 _RENEW_BEFORE = 60.0  # seconds before expiry at which a service renews its own token
+_MOST_REMEMBERED = 10_000  # tokens; some MiB
 _CLAIMS = jwt.JWTClaimsRegistry(
     leeway=CLOCK_SKEW_SECONDS,
     iss={"essential": True, "value": ISSUER},
@@ -87,6 +89,42 @@ def key_id(token: str) -> str | None:
     return kid if isinstance(kid, str) else None
 
 
+class VerifiedTokens:
+    """Remembers whom good tokens speak for until they expire: the signature costs more than all else of a short call.
+
+    What is remembered is a digest, so that no memory dump gives tokens away. Bad tokens are never remembered.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[float, Principal]] = {}
+
+    def get(self, token: str) -> Principal | None:
+        """Return whom a token speaks for, when that is known and it has not expired."""
+        known = self._known.get(_digest(token))
+        return known[1] if known is not None and time.time() < known[0] else None
+
+    def put(self, token: str, principal: Principal) -> None:
+        """Remember a token that was verified."""
+        if len(self._known) >= _MOST_REMEMBERED:
+            now = time.time()
+            living = {key: known for key, known in self._known.items() if now < known[0]}
+            self._known = living if len(living) < _MOST_REMEMBERED // 2 else {}
+        self._known[_digest(token)] = (_expiry(token), principal)
+
+    def forget(self) -> None:
+        """Forget all: the keys have changed."""
+        self._known.clear()
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _expiry(token: str) -> float:
+    body = token.split(".")[1]
+    return float(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["exp"])
+
+
 class RemoteJwksVerifier:
     """Verifies with auth's published keys; fetches them when a token names a key that is not known yet."""
 
@@ -96,9 +134,12 @@ class RemoteJwksVerifier:
         self._kids: frozenset[str] = frozenset()
         self._fetched_at = float("-inf")
         self._lock = asyncio.Lock()
+        self._verified = VerifiedTokens()
 
     async def verify(self, token: str) -> Principal:
         """Return who the token speaks for."""
+        if known := self._verified.get(token):
+            return known
         kid = key_id(token)
         if kid is None:
             raise Unauthenticated("The access token is not a JWT with a key id.")
@@ -106,7 +147,9 @@ class RemoteJwksVerifier:
             await self._refresh(kid)
         if self._keys is None or kid not in self._kids:
             raise Unauthenticated("The access token was signed with an unknown key.")
-        return verify_claims(token, self._keys)
+        principal = verify_claims(token, self._keys)
+        self._verified.put(token, principal)
+        return principal
 
     async def _refresh(self, kid: str) -> None:
         async with self._lock:
@@ -120,6 +163,7 @@ class RemoteJwksVerifier:
             self._keys = KeySet.import_key_set(document)
             self._kids = frozenset(key["kid"] for key in document["keys"])
             self._fetched_at = time.monotonic()
+            self._verified.forget()  # one of their keys may have been withdrawn
 
 
 class ServiceTokenSource:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+import asyncpg
 import sqlalchemy as sa
 
 from parley_billing.hold import Hold, NewHold, State
@@ -30,19 +31,25 @@ _PLACE = sa.text("""
     RETURNING *
 """)
 
+# pricing.py's formula over the pinned prices, so that settling is one round trip.
+_PRICE = """
+    div(CAST(:input_tokens AS numeric) * hold.input_price + CAST(:output_tokens AS numeric) * hold.output_price
+        + CAST(:pixel_steps AS numeric) * hold.pixel_step_price + 999999, 1000000)
+"""
 # A pending hold pays from what it set aside. An expired one has set nothing aside any more: it pays from what is
 # available now, at most that. FOR UPDATE makes a racer wait and then see the state that the winner left.
-_SETTLE = sa.text("""
+_SETTLE = sa.text(f"""
     WITH hold AS (
-        SELECT id, account_id, amount_micros, state FROM billing.holds
+        SELECT id, account_id, amount_micros, state,
+            CAST(LEAST({_PRICE}, amount_micros) AS bigint) AS price
+        FROM billing.holds AS hold
         WHERE id = :id AND state IN ('PENDING', 'EXPIRED')
         FOR UPDATE
     ), due AS (
         SELECT account.id,
             CASE hold.state WHEN 'PENDING' THEN hold.amount_micros ELSE 0 END AS freed,
-            LEAST(:charge, hold.amount_micros,
-                CASE hold.state WHEN 'PENDING' THEN hold.amount_micros
-                ELSE account.balance_micros - account.held_micros END) AS charged
+            CASE hold.state WHEN 'PENDING' THEN hold.price
+                ELSE LEAST(hold.price, account.balance_micros - account.held_micros) END AS charged
         FROM billing.accounts AS account JOIN hold ON account.id = hold.account_id
         FOR UPDATE OF account
     ), account AS (
@@ -63,13 +70,12 @@ _SETTLE = sa.text("""
     UPDATE billing.holds AS settled
     SET state = 'SETTLED', charged_micros = account.charged, resolved_at = now(),
         input_tokens = :input_tokens, output_tokens = :output_tokens, pixel_steps = :pixel_steps
-    FROM account WHERE settled.id = :id
-    RETURNING settled.*
-""").bindparams(
+    FROM account, hold WHERE settled.id = hold.id
+    RETURNING settled.*, hold.state AS was
+""").bindparams(  # noqa: S608 - of our own parts
     sa.bindparam("id", type_=sa.Uuid),
     sa.bindparam("transfer_id", type_=sa.Uuid),
-    sa.bindparam("revenue", REVENUE, type_=sa.Uuid),
-    sa.bindparam("charge", type_=sa.BigInteger),
+    sa.bindparam("revenue", type_=sa.Uuid),
 )
 
 _FREE = """
@@ -97,8 +103,8 @@ class HoldRepository(Base):
     """The life of a hold."""
 
     async def _hold(self, statement: sa.TextClause, **values: Any) -> Hold | None:
-        rows = await self._rows(statement, **values)
-        return _to_hold(rows[0]) if rows else None
+        record = await self._record(statement, **values)
+        return _to_hold(record) if record else None
 
     async def get(self, hold_id: uuid.UUID) -> Hold | None:
         """Return a hold."""
@@ -124,22 +130,26 @@ class HoldRepository(Base):
                 request_id=new.origin.request_id,
                 trace_id=new.origin.trace_id,
             )
-        except sa.exc.IntegrityError:
+        except asyncpg.IntegrityConstraintViolationError:
             if await self.get(new.id) is None:
                 raise
             return None
 
-    async def settle(self, hold_id: uuid.UUID, charge: int, quantity: Quantity, transfer_id: uuid.UUID) -> Hold | None:
-        """Charge at most `charge` and free the rest; None when the hold is neither pending nor expired."""
-        return await self._hold(
+    async def settle(self, hold_id: uuid.UUID, quantity: Quantity, transfer_id: uuid.UUID) -> tuple[Hold, State] | None:
+        """Charge the price of a quantity, at most the hold, and free the rest; returns also what it was before.
+
+        None when the hold is neither pending nor expired.
+        """
+        record = await self._record(
             _SETTLE,
             id=hold_id,
-            charge=charge,
             transfer_id=transfer_id,
+            revenue=REVENUE,
             input_tokens=quantity.input_tokens,
             output_tokens=quantity.output_tokens,
             pixel_steps=quantity.pixel_steps,
         )
+        return (_to_hold(record), State(record["was"])) if record else None
 
     async def release(self, hold_id: uuid.UUID) -> Hold | None:
         """Free a hold; None when it is not pending."""
@@ -158,17 +168,17 @@ class HoldRepository(Base):
         return int((await self._rows(_PENDING))[0][0])
 
 
-def _to_hold(row: sa.Row[Any]) -> Hold:
-    settled = row.input_tokens is not None
+def _to_hold(row: asyncpg.Record) -> Hold:
+    settled = row["input_tokens"] is not None
     return Hold(
-        id=row.id,
-        user_id=row.user_id,
-        state=State(row.state),
-        amount_micros=row.amount_micros,
-        charged_micros=row.charged_micros,
-        model=row.model,
-        price=Price(row.price_version, row.input_price, row.output_price, row.pixel_step_price),
-        max_quantity=Quantity(row.max_input_tokens, row.max_output_tokens, row.max_pixel_steps),
-        quantity=Quantity(row.input_tokens, row.output_tokens, row.pixel_steps) if settled else None,
-        expires_at=row.expires_at,
+        id=row["id"],
+        user_id=row["user_id"],
+        state=State(row["state"]),
+        amount_micros=row["amount_micros"],
+        charged_micros=row["charged_micros"],
+        model=row["model"],
+        price=Price(row["price_version"], row["input_price"], row["output_price"], row["pixel_step_price"]),
+        max_quantity=Quantity(row["max_input_tokens"], row["max_output_tokens"], row["max_pixel_steps"]),
+        quantity=Quantity(row["input_tokens"], row["output_tokens"], row["pixel_steps"]) if settled else None,
+        expires_at=row["expires_at"],
     )
