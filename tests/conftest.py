@@ -34,6 +34,7 @@ async def mesh(traces):
     }
     with temporary_home() as home:
         async with RunningMesh(mesh_on_free_ports(home, extra_env=settings)) as running:
+            Person.outbox = running.mesh.outbox
             yield running
 
 

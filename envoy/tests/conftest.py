@@ -12,9 +12,13 @@ from parley.openai.v1.chat_completions_service_pb2_grpc import add_ChatCompletio
 from parley_auth.access_tokens import AccessTokens
 from parley_auth.accounts import Accounts
 from parley_auth.api_keys import ApiKeys
+from parley_auth.email_addresses import EmailAddresses
 from parley_auth.guesses import Guesses
+from parley_auth.guests import Guests
 from parley_auth.key_exchange import KeyExchange
+from parley_auth.mailing import Mailing
 from parley_auth.models import SCHEMA
+from parley_auth.password_resets import PasswordResets
 from parley_auth.passwords import Passwords
 from parley_auth.repository import Repository
 from parley_auth.rpc import servicers
@@ -53,15 +57,26 @@ async def auth(tmp_path_factory):
         renewal = {"refresh_lifetime": dt.timedelta(days=30), "grace": dt.timedelta(seconds=60)}
         sessions = Sessions(store, tokens, new_id=new_id, clock=now, **renewal)
         guesses = Guesses(store, clock=now, limit=10, window=dt.timedelta(minutes=15))
-        accounts = Accounts(store, passwords, sessions, guesses, new_id=new_id, clock=now)
         wrong = WrongKeys(clock=now, limit=30)
         times = {"fresh": KEY_FRESH, "lifetime": dt.timedelta(seconds=90)}
         exchange = KeyExchange(store, tokens, wrong, clock=now, **times)
         keys = ApiKeys(store, sessions, exchange.forget, new_id=new_id, clock=now, most=50)
+        mailing = Mailing(store, new_id=new_id, clock=now, limit=5)
+        accounts = Accounts(store, passwords, sessions, guesses, mailing, new_id=new_id, clock=now)
+        addresses = EmailAddresses(store, sessions, mailing, clock=now)
+        resets = PasswordResets(store, passwords, mailing, new_id=new_id, clock=now)
+        guests = Guests(store, passwords, sessions, mailing, new_id=new_id)
         service_tokens = ServiceTokens(SecretFiles(secrets), tokens, clock=now)
-        served = servicers(accounts, sessions, tokens, service_tokens, keys, exchange)
+        served = servicers(accounts, sessions, tokens, service_tokens, keys, exchange, addresses, resets, guests)
+
+        async def mailed(email):
+            """Return the token that an address was mailed last."""
+            statement = sa.text("SELECT token FROM auth.mails WHERE recipient = :email ORDER BY id DESC LIMIT 1")
+            async with engine.begin() as connection:
+                return (await connection.execute(statement, {"email": email})).scalar_one()
+
         async with serve_in_process(served, tokens) as (_, address):
-            yield SimpleNamespace(address=address, tokens=tokens, key=key, sql=sql)
+            yield SimpleNamespace(address=address, tokens=tokens, key=key, sql=sql, mailed=mailed)
         await engine.dispose()
     passwords.close()
 
@@ -92,8 +107,10 @@ async def edge(proxy):
 
 
 @pytest_asyncio.fixture(scope="session")
-async def session(edge):
+async def session(edge, auth):
     answer = await edge.post("/v1/auth/signup", json={"email": "session@example.org", "password": "a good password"})
+    proof = {"token": await auth.mailed("session@example.org")}
+    assert (await edge.post("/v1/auth/verify-email", json=proof)).status_code == 200
     assert answer.status_code == 200, answer.text
     return answer.json()
 

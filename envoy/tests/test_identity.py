@@ -12,17 +12,17 @@ from .shape import error
 
 async def test_sign_up_then_me(edge, session, bearer):
     assert set(session) == {"user", "accessToken", "refreshToken", "expiresIn"}
-    assert set(session["user"]) == {"id", "email", "createTime"}
+    assert set(session["user"]) == {"id", "email", "createTime", "emailVerified"}
     assert session["expiresIn"] == 900
     me = await edge.get("/v1/me", headers=bearer)
-    assert (me.status_code, me.json()) == (200, session["user"])
+    assert (me.status_code, me.json()) == (200, session["user"] | {"emailVerified": True})
 
 
 async def test_sign_in_and_refresh(edge, session):
     signed_in = await edge.post("/v1/auth/signin", json={"email": "SESSION@example.org", "password": "a good password"})
     assert signed_in.status_code == 200
     refreshed = await edge.post("/v1/auth/refresh", json={"refreshToken": signed_in.json()["refreshToken"]})
-    assert refreshed.json()["user"] == session["user"]
+    assert refreshed.json()["user"] == session["user"] | {"emailVerified": True}
     again = await edge.post("/v1/auth/refresh", json={"refreshToken": signed_in.json()["refreshToken"]})
     assert again.json()["refreshToken"] == refreshed.json()["refreshToken"]
     await edge.post("/v1/auth/refresh", json={"refreshToken": again.json()["refreshToken"]})
@@ -30,13 +30,37 @@ async def test_sign_in_and_refresh(edge, session):
     error(grandparent, 401, "INVALID_REFRESH_TOKEN")
 
 
-async def signed_up(edge, **headers):
+async def signed_up(edge, auth, **headers):
+    """Sign up and prove the address by its mail."""
     body = {"email": f"{uuid.uuid4().hex}@example.org", "password": "a good password"}
-    return body, (await edge.post("/v1/auth/signup", json=body, headers=headers)).json()
+    session = (await edge.post("/v1/auth/signup", json=body, headers=headers)).json()
+    proof = {"token": await auth.mailed(body["email"])}
+    assert (await edge.post("/v1/auth/verify-email", json=proof)).status_code == 200
+    return body, session
 
 
-async def test_devices(edge):
-    account, phone = await signed_up(edge, **{"user-agent": "Parley/1.0 (iPhone)"})
+async def test_a_forgotten_password(edge, auth):
+    account, _ = await signed_up(edge, auth)
+    email = account["email"]
+    assert (await edge.post("/v1/auth/password-reset", json={"email": email})).json() == {}
+    reset = {"token": await auth.mailed(email), "newPassword": "a better password"}
+    assert (await edge.post("/v1/auth/password-reset:confirm", json=reset)).json() == {}
+    told = error(await edge.post("/v1/auth/password-reset:confirm", json=reset), 400, "INVALID_ARGUMENT")
+    assert told["param"] == "token"
+    assert (await edge.post("/v1/auth/signin", json=account | {"password": "a better password"})).status_code == 200
+
+
+async def test_a_guest_is_upgraded(edge, auth):
+    guest = (await edge.post("/v1/auth/guest", json={})).json()
+    bearer = {"authorization": f"Bearer {guest['accessToken']}"}
+    account = {"email": f"{uuid.uuid4().hex}@example.org", "password": "a good password"}
+    upgraded = (await edge.post("/v1/me:upgrade", json=account, headers=bearer)).json()
+    assert (upgraded["id"], upgraded["email"]) == (guest["user"]["id"], account["email"])
+    assert (await edge.post("/v1/auth/verify-email:resend", json={}, headers=bearer)).json() == {}
+
+
+async def test_devices(edge, auth):
+    account, phone = await signed_up(edge, auth, **{"user-agent": "Parley/1.0 (iPhone)"})
     desk = (await edge.post("/v1/auth/signin", json=account | {"deviceName": "desk"})).json()
     bearer = {"authorization": f"Bearer {desk['accessToken']}"}
     listed = (await edge.get("/v1/auth/sessions", headers=bearer)).json()
@@ -60,16 +84,16 @@ async def test_devices(edge):
 
 @pytest.mark.parametrize("path", ["/v1/auth/signout", "/v1/auth/signout-all"])
 @pytest.mark.parametrize("body", [{"json": {}}, {}])
-async def test_signing_out(edge, path, body):
-    _, session = await signed_up(edge)
+async def test_signing_out(edge, auth, path, body):
+    _, session = await signed_up(edge, auth)
     answer = await edge.post(path, headers={"authorization": f"Bearer {session['accessToken']}"}, **body)
     assert (answer.status_code, answer.json()) == (200, {})
     gone = await edge.post("/v1/auth/refresh", json={"refreshToken": session["refreshToken"]})
     error(gone, 401, "INVALID_REFRESH_TOKEN")
 
 
-async def test_changing_the_password(edge):
-    account, session = await signed_up(edge)
+async def test_changing_the_password(edge, auth):
+    account, session = await signed_up(edge, auth)
     bearer = {"authorization": f"Bearer {session['accessToken']}"}
     wrong = {"currentPassword": "wrong", "newPassword": "a better password"}
     told = error(await edge.post("/v1/auth/password", json=wrong, headers=bearer), 400, "INVALID_ARGUMENT")
@@ -90,8 +114,8 @@ async def test_too_many_guesses_say_when_to_come_back(edge):
 
 
 @pytest.mark.parametrize("agent", ["Parley (Zoë)".encode(), bytes(range(0xF0, 0x100)), b"x" * 3000, b""])
-async def test_whatever_a_user_agent_is_it_does_not_keep_one_out(edge, agent):
-    _, session = await signed_up(edge, **{"user-agent": agent})
+async def test_whatever_a_user_agent_is_it_does_not_keep_one_out(edge, auth, agent):
+    _, session = await signed_up(edge, auth, **{"user-agent": agent})
     listed = await edge.get("/v1/auth/sessions", headers={"authorization": f"Bearer {session['accessToken']}"})
     (found,) = listed.json()["sessions"]
     assert len(found["deviceName"]) <= 200
@@ -105,6 +129,8 @@ async def test_whatever_a_user_agent_is_it_does_not_keep_one_out(edge, agent):
         ("POST", "/v1/auth/signout"),
         ("POST", "/v1/auth/signout-all"),
         ("POST", "/v1/auth/password"),
+        ("POST", "/v1/auth/verify-email:resend"),
+        ("POST", "/v1/me:upgrade"),
     ],
 )
 async def test_what_is_not_public_under_auth_stops_at_envoy_without_a_token(edge, method, path):
@@ -113,8 +139,6 @@ async def test_what_is_not_public_under_auth_stops_at_envoy_without_a_token(edge
 
 
 async def test_refusals_of_auth_keep_their_reason(edge, session):
-    taken = await edge.post("/v1/auth/signup", json={"email": "session@example.org", "password": "a good password"})
-    error(taken, 409, "EMAIL_TAKEN")
     wrong = await edge.post("/v1/auth/signin", json={"email": "session@example.org", "password": "wrong"})
     error(wrong, 401, "INVALID_CREDENTIALS")
     short = error(

@@ -30,10 +30,11 @@ SETTINGS = {
 }
 EVERYTHING = {
     "otlpEndpoint": "http://collector:4317",
-    "secrets": {"objects": "pictures"},
+    "secrets": {"mail": "parley-mail", "objects": "pictures"},
     "rateLimit": {"enabled": True, "redis": "redis:6379", "redisSecret": "redis", "limits": {"userPerMinute": 77}},
     "image": {"pullSecrets": [{"name": "registry"}]},
     "envoy": {"edgeService": {"type": "LoadBalancer", "annotations": {"a": "b"}}},
+    "mail": {"user": "parley", "appUrl": "https://app.example.com"},
     "services": {"billing": {"env": {"WELCOME_GRANT_MICROS": "0"}}, "inference-llm": {"nodeSelector": {"gpu": "yes"}}},
 }
 
@@ -218,3 +219,15 @@ def test_addresses_are_believed_of_proxies_only(envoy, hops):
 def test_a_wrong_value_is_refused_by_name(values, said):
     with pytest.raises(Exception, match=said):
         helm.Chart.load(CHART).render(values, name="parley", namespace="chat")
+
+
+def test_the_password_of_the_mail_server_comes_from_a_secret():
+    pod = of(manifests(everything=True), "Deployment")["parley-auth"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    given = {variable["name"]: variable.get("value") for variable in container["env"]}
+    folder = {"name": "mail", "mountPath": "/secrets/mail", "readOnly": True}
+    assert folder in container["volumeMounts"]
+    assert {"name": "mail", "secret": {"secretName": "parley-mail"}} in pod["volumes"]
+    assert given["PARLEY_AUTH_MAIL_SMTP_USER"] == "parley"
+    assert given["PARLEY_AUTH_MAIL_SMTP_PASSWORD_FILE"] == "/secrets/mail/password"
+    assert given["PARLEY_AUTH_MAIL_SMTP_HOST"] == "smtp.example.com"

@@ -1,11 +1,12 @@
 """Signing up, signing in, renewing, and who one is."""
 
+import asyncio
 import base64
 import json
 
 import pytest
 
-from ..framework.person import PASSWORD, Person, good, refusal
+from ..framework.person import PASSWORD, Person, good, mailed_token, mails, refusal
 
 
 def claims(token):
@@ -26,7 +27,11 @@ async def test_me_is_who_the_token_says(me):
     assert (await me.get("/v1/me"))["email"] == me.email
 
 
-async def test_sign_in_gives_a_session_of_the_same_account(edge, me):
+async def test_a_proved_address_signs_in_to_the_same_account(edge, me):
+    before = await edge.post("/v1/auth/signin", json={"email": me.email, "password": PASSWORD})
+    assert refusal(before)[:2] == (401, "INVALID_CREDENTIALS")
+    await me.verify()
+    assert (await me.get("/v1/me"))["emailVerified"]
     answer = await edge.post("/v1/auth/signin", json={"email": me.email.upper(), "password": PASSWORD})
     assert good(answer)["user"]["id"] == me.id
 
@@ -50,13 +55,40 @@ async def test_the_keys_are_public(edge, me):
     assert all("d" not in key for key in keys)
 
 
-async def test_an_account_has_one_address(edge, me):
-    answer = await edge.post("/v1/auth/signup", json={"email": me.email, "password": PASSWORD})
-    assert refusal(answer)[:2] == (409, "EMAIL_TAKEN")
+async def test_signing_up_with_a_known_address_tells_only_its_mailbox(edge, me, mesh):
+    await me.verify()
+    again = good(await edge.post("/v1/auth/signup", json={"email": me.email, "password": "another password"}))
+    assert again["user"]["email"] == me.email
+    assert again["user"]["id"] != me.id
+    answer = await edge.post("/v1/auth/signin", json={"email": me.email, "password": "another password"})
+    assert refusal(answer)[:2] == (401, "INVALID_CREDENTIALS")
+    async with asyncio.timeout(30):
+        while "You have an account already" not in [mail["subject"] for mail in mails(mesh.mesh.outbox, me.email)]:
+            await asyncio.sleep(0.1)
+
+
+async def test_a_forgotten_password_is_reset_by_mail(edge, me, mesh):
+    await me.verify()
+    good(await edge.post("/v1/auth/password-reset", json={"email": me.email}))
+    good(await edge.post("/v1/auth/password-reset", json={"email": f"x{me.email}"}))
+    token = await mailed_token(mesh.mesh.outbox, me.email, "Choose a new password")
+    reset = {"token": token, "newPassword": "another password"}
+    good(await edge.post("/v1/auth/password-reset:confirm", json=reset))
+    assert refusal(await edge.post("/v1/auth/password-reset:confirm", json=reset)) == (400, "INVALID_ARGUMENT", "token")
+    gone = await edge.post("/v1/auth/refresh", json={"refreshToken": me.session["refreshToken"]})
+    assert refusal(gone)[:2] == (401, "INVALID_REFRESH_TOKEN")
+    good(await edge.post("/v1/auth/signin", json={"email": me.email, "password": "another password"}))
+
+
+async def test_a_token_is_mailed_again(me):
+    good(await me.call("POST", "/v1/auth/verify-email:resend"))
+    await me.verify()
+    assert refusal(await me.call("POST", "/v1/auth/verify-email:resend"))[:2] == (409, "FAILED_PRECONDITION")
 
 
 @pytest.mark.parametrize("email", ["known", "unknown"])
 async def test_a_wrong_password_and_an_unknown_address_look_alike(edge, me, email):
+    await me.verify()
     address = me.email if email == "known" else f"x{me.email}"
     answer = await edge.post("/v1/auth/signin", json={"email": address, "password": "wrong horse"})
     assert refusal(answer)[:2] == (401, "INVALID_CREDENTIALS")

@@ -17,6 +17,7 @@ async def test_the_tour_works(mesh, tmp_path):
     made = mesh.mesh
     text = "".join(BLOCKS).replace("ada@example.com", f"{uuid.uuid4().hex}@example.com")
     text = text.replace("http://127.0.0.1:8080", made.edge_url).replace("http://127.0.0.1:9090", made.internal_url)
+    text = text.replace(".parley/outbox", str(made.outbox))
     text = text.replace(".venv/bin/", f"{ROOT}/.venv/bin/").replace("make -s token", f"make -s -C {ROOT} token")
     script = f"""
 set -eu -o pipefail

@@ -26,7 +26,11 @@ from ..framework.person import PASSWORD, Person
 
 STRANGER = "00000000-0000-7000-8000-000000000000"
 PUBLIC = {
+    "parley.auth.v1.EmailService/VerifyEmail",
+    "parley.auth.v1.GuestService/CreateGuest",
     "parley.auth.v1.JwksService/GetJwks",
+    "parley.auth.v1.PasswordResetService/ConfirmPasswordReset",
+    "parley.auth.v1.PasswordResetService/RequestPasswordReset",
     "parley.auth.v1.ServiceTokenService/IssueServiceToken",
     "parley.auth.v1.SessionService/RefreshSession",
     "parley.auth.v1.SessionService/SignIn",
@@ -93,6 +97,8 @@ NAMES_NONE = {
     "parley.auth.v1.DeviceService/ListSessions": {},
     "parley.auth.v1.DeviceService/SignOut": {},
     "parley.auth.v1.DeviceService/SignOutAll": {},
+    "parley.auth.v1.EmailService/ResendVerification": {},
+    "parley.auth.v1.GuestService/UpgradeMe": {"email": "stranger@example.org", "password": PASSWORD},
     "parley.auth.v1.PasswordService/ChangePassword": {"currentPassword": PASSWORD, "newPassword": f"{PASSWORD}!"},
     "parley.auth.v1.UserService/GetMe": {},
     "parley.billing.v1.CreditService/GetCredits": {},

@@ -76,7 +76,7 @@ class App:
 @pytest.mark.timeout(180 + 60 * KILLS)
 async def test_kills_while_apps_stream(mesh, edge, operator, sql, figure):
     over = asyncio.Event()
-    apps = [App(await Person.sign_up(edge)) for _ in range(APPS)]
+    apps = [App(await (await Person.sign_up(edge)).verify()) for _ in range(APPS)]
 
     async def use(app):
         while not over.is_set():

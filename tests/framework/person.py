@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import email
 import json
+import re
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from email import policy
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any, ClassVar
 
 import httpx
 
@@ -16,7 +22,10 @@ COUNTED = " ".join(map(str, range(1, 1000)))  # its answer, and more
 
 
 class Person:
-    """One account. `email` and `session` are what signing up gave."""
+    """One account. `email` and `session` are what signing up gave; the address is not proved."""
+
+    outbox: ClassVar[Path]
+    """Where the mesh leaves its mails."""
 
     def __init__(self, client: httpx.AsyncClient, email: str, session: dict[str, Any]) -> None:
         self.client = client
@@ -30,6 +39,12 @@ class Person:
         answer = await client.post("/v1/auth/signup", json={"email": email, "password": PASSWORD})
         assert answer.status_code == 200, answer.text
         return cls(client, email, answer.json())
+
+    async def verify(self) -> Person:
+        """Prove the address, which can sign in from then on."""
+        token = await mailed_token(self.outbox, self.email, "Confirm")
+        good(await self.client.post("/v1/auth/verify-email", json={"token": token}))
+        return self
 
     @property
     def token(self) -> str:
@@ -97,6 +112,25 @@ async def events_of(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
     async for line in answer.aiter_lines():
         if line.startswith("data: "):
             yield json.loads(line.removeprefix("data: "))
+
+
+async def mailed_token(outbox: Path, recipient: str, subject: str) -> str:
+    """Return the token of the newest mail to somebody whose subject begins so; waits for it."""
+    async with asyncio.timeout(30):
+        while True:
+            for mail in mails(outbox, recipient):
+                if mail["subject"].startswith(subject):
+                    found = re.search(r"^([\w-]{43})\s*$", mail.get_content(), re.MULTILINE)
+                    assert found, mail.get_content()
+                    return found[1]
+            await asyncio.sleep(0.05)
+
+
+def mails(outbox: Path, recipient: str) -> list[EmailMessage]:
+    """Return the mails to somebody, newest first: their ids are in the order of time."""
+    files = sorted(outbox.glob("*.eml"), reverse=True)
+    read = [email.message_from_bytes(file.read_bytes(), policy=policy.default) for file in files]
+    return [mail for mail in read if mail["to"] == recipient]
 
 
 def good(answer: httpx.Response) -> dict[str, Any]:

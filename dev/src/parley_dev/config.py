@@ -122,6 +122,11 @@ class Mesh:
         return self.home / "secrets"
 
     @property
+    def outbox(self) -> Path:
+        """Folder of the mails that nobody sends: one .eml each."""
+        return self.home / "outbox"
+
+    @property
     def logs(self) -> Path:
         """Folder of one log per process."""
         return self.home / "logs"
@@ -169,6 +174,7 @@ class Mesh:
         if service.name == "auth":
             own["SIGNING_KEY_FILE"] = str(self.secrets / "signing-key.pem")
             own["SERVICE_SECRETS_DIR"] = str(self.secrets / "services")
+            own["MAIL_OUTBOX_DIR"] = str(self.outbox)
         else:
             own["SERVICE_SECRET_FILE"] = str(self.secrets / "services" / service.name)
         if service.name == "inference-llm":

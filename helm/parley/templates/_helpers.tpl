@@ -36,6 +36,19 @@ capabilities: {drop: [ALL]}
 {{- if eq $name "auth" }}
 - {name: {{ $prefix }}SIGNING_KEY_FILE, value: /secrets/signing-key/signing-key.pem}
 - {name: {{ $prefix }}SERVICE_SECRETS_DIR, value: /secrets/services}
+{{- with $root.Values.mail }}
+- {name: {{ $prefix }}MAIL_SMTP_HOST, value: {{ .host | quote }}}
+- {name: {{ $prefix }}MAIL_SMTP_PORT, value: {{ .port | int | quote }}}
+- {name: {{ $prefix }}MAIL_SMTP_SECURITY, value: {{ .security | quote }}}
+- {name: {{ $prefix }}MAIL_SENDER, value: {{ .sender | quote }}}
+- {name: {{ $prefix }}APP_URL, value: {{ .appUrl | quote }}}
+{{- if .user }}
+- {name: {{ $prefix }}MAIL_SMTP_USER, value: {{ .user | quote }}}
+{{- end }}
+{{- end }}
+{{- if $root.Values.secrets.mail }}
+- {name: {{ $prefix }}MAIL_SMTP_PASSWORD_FILE, value: /secrets/mail/password}
+{{- end }}
 {{- else }}
 - {name: {{ $prefix }}SERVICE_SECRET_FILE, value: /secrets/services/{{ $name }}}
 {{- end }}

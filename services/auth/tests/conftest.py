@@ -46,6 +46,24 @@ def rows(engine):
 
 
 @pytest.fixture
+def statements(engine):
+    """What Postgres was asked to do: the begin of each statement, and each commit."""
+    seen = []
+
+    def note(_connection, _cursor, statement, *_):
+        seen.append(" ".join(statement.split())[:60])
+
+    def committed(_connection):
+        seen.append("COMMIT")
+
+    sa.event.listen(engine.sync_engine, "before_cursor_execute", note)
+    sa.event.listen(engine.sync_engine, "commit", committed)
+    yield seen
+    sa.event.remove(engine.sync_engine, "before_cursor_execute", note)
+    sa.event.remove(engine.sync_engine, "commit", committed)
+
+
+@pytest.fixture
 def clock():
     return Clock()
 
@@ -105,5 +123,17 @@ async def channel(engine, clock, tokens, secrets, passwords):
 
 
 @pytest.fixture
-def client(channel):
-    return Client(channel)
+def mailbox(rows):
+    """Return the token of the mail that waits for an address, the latest one."""
+
+    async def token(email):
+        statement = "SELECT token FROM auth.mails WHERE recipient = :email ORDER BY id DESC LIMIT 1"
+        ((found,),) = await rows(statement, email=email.lower())
+        return found
+
+    return token
+
+
+@pytest.fixture
+def client(channel, mailbox):
+    return Client(channel, mailbox)

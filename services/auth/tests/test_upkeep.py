@@ -6,12 +6,17 @@ from .world import LIMIT, WINDOW, address, refusal
 
 async def test_sweeps_what_has_expired_and_nothing_else(client, clock, engine, rows):
     repository = Repository(engine)
-    for table in ("users", "password_guesses"):  # what other tests left
+    for table in ("users", "password_guesses", "mail_counts"):  # what other tests left
         await rows(f"WITH gone AS (DELETE FROM auth.{table} RETURNING 1) SELECT count(*) FROM gone")
     dead, living = await client.sign_up(address()), await client.sign_up(address())
     clock.pass_by(days=20)
     living = await client.refresh(living.refresh_token)
     clock.pass_by(days=12)  # the sign-ups' tokens have expired: a whole session, and a spent token of the other
+    await client.sign_up_only(address())  # a token and a count that hold still
+    # … and the counts of the two mails; their tokens were used.
+    assert await sweep(repository, clock(), WINDOW) == 4
+    assert await rows("SELECT count(*) FROM auth.mail_tokens") == [(1,)]
+    clock.pass_by(hours=25)
     assert await sweep(repository, clock(), WINDOW) == 2
     assert await rows("SELECT count(*) FROM auth.sessions WHERE expires_at < :now", now=clock()) == [(0,)]
     assert await refusal(client.refresh(dead.refresh_token)) == "INVALID_REFRESH_TOKEN"

@@ -7,14 +7,20 @@ from dataclasses import dataclass, field
 import grpc
 from parley.auth.v1 import api_key_service_pb2 as api_keys
 from parley.auth.v1 import device_service_pb2 as devices
+from parley.auth.v1 import email_service_pb2 as emails
+from parley.auth.v1 import guest_service_pb2 as guests
 from parley.auth.v1 import jwks_service_pb2 as jwks
+from parley.auth.v1 import password_reset_service_pb2 as resets
 from parley.auth.v1 import password_service_pb2 as passwords
 from parley.auth.v1 import service_token_service_pb2 as service_tokens
 from parley.auth.v1 import session_service_pb2 as sessions
 from parley.auth.v1 import user_service_pb2 as users
 from parley.auth.v1.api_key_service_pb2_grpc import ApiKeyServiceStub
 from parley.auth.v1.device_service_pb2_grpc import DeviceServiceStub
+from parley.auth.v1.email_service_pb2_grpc import EmailServiceStub
+from parley.auth.v1.guest_service_pb2_grpc import GuestServiceStub
 from parley.auth.v1.jwks_service_pb2_grpc import JwksServiceStub
+from parley.auth.v1.password_reset_service_pb2_grpc import PasswordResetServiceStub
 from parley.auth.v1.password_service_pb2_grpc import PasswordServiceStub
 from parley.auth.v1.service_token_service_pb2_grpc import ServiceTokenServiceStub
 from parley.auth.v1.session_service_pb2_grpc import SessionServiceStub
@@ -23,8 +29,12 @@ from parley.edge.v1 import external_auth_pb2 as edge
 from parley.edge.v1.external_auth_pb2_grpc import AuthorizationStub
 from parley_auth.accounts import Accounts
 from parley_auth.api_keys import ApiKeys
+from parley_auth.email_addresses import EmailAddresses
 from parley_auth.guesses import Guesses
+from parley_auth.guests import Guests
 from parley_auth.key_exchange import KeyExchange
+from parley_auth.mailing import Mailing
+from parley_auth.password_resets import PasswordResets
 from parley_auth.repository import Repository
 from parley_auth.rpc import servicers
 from parley_auth.service_tokens import SecretFiles, ServiceTokens
@@ -42,6 +52,7 @@ MOST_KEYS = 3
 WRONG_KEYS = 5
 KEY_FRESH = dt.timedelta(seconds=5)
 KEY_TOKEN = dt.timedelta(seconds=90)
+MAILS = 5
 SECRETS = {"chat": "chat-secret-0123456789", "operator": "operator-secret-0123456789", "short": "short"}
 
 
@@ -59,9 +70,16 @@ class Clock:
 
 
 class Client:
-    """Calls auth; a refusal comes out as the ParleyError that a caller within the mesh would see."""
+    """Calls auth; a refusal comes out as the ParleyError that a caller within the mesh would see.
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    `mailbox` returns the token that an address was mailed last, in plain; without one no address is proved.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, mailbox=None) -> None:
+        self._mailbox = mailbox
+        self._emails = EmailServiceStub(channel)
+        self._resets = PasswordResetServiceStub(channel)
+        self._guests = GuestServiceStub(channel)
         self._sessions = SessionServiceStub(channel)
         self._devices = DeviceServiceStub(channel)
         self._passwords = PasswordServiceStub(channel)
@@ -72,7 +90,35 @@ class Client:
         self._service_tokens = ServiceTokenServiceStub(channel)
 
     async def sign_up(self, email, password=PASSWORD, **more):
+        """Sign up and prove the address, as nearly every test wants it; returns the session with the user as it is then."""
+        session = await self.sign_up_only(email, password, **more)
+        if self._mailbox is not None:
+            await self.verify_email(await self._mailbox(email))
+            session.user.email_verified = True
+        return session
+
+    async def sign_up_only(self, email, password=PASSWORD, **more):
         return await told(self._sessions.SignUp(sessions.SignUpRequest(email=email, password=password, **more)))
+
+    async def verify_email(self, token):
+        return await told(self._emails.VerifyEmail(emails.VerifyEmailRequest(token=token)))
+
+    async def resend(self, token):
+        return await told(self._emails.ResendVerification(emails.ResendVerificationRequest(), metadata=bearer(token)))
+
+    async def request_reset(self, email):
+        return await told(self._resets.RequestPasswordReset(resets.RequestPasswordResetRequest(email=email)))
+
+    async def confirm_reset(self, token, new=NEW_PASSWORD):
+        request = resets.ConfirmPasswordResetRequest(token=token, new_password=new)
+        return await told(self._resets.ConfirmPasswordReset(request))
+
+    async def guest(self, **more):
+        return await told(self._guests.CreateGuest(guests.CreateGuestRequest(**more)))
+
+    async def upgrade(self, token, email, password=PASSWORD):
+        request = guests.UpgradeMeRequest(email=email, password=password)
+        return await told(self._guests.UpgradeMe(request, metadata=bearer(token)))
 
     async def sign_in(self, email, password=PASSWORD, **more):
         return await told(self._sessions.SignIn(sessions.SignInRequest(email=email, password=password, **more)))
@@ -141,12 +187,16 @@ def replica(engine, clock, tokens, secrets, passwords, *, grace=GRACE, repositor
     renewal = {"refresh_lifetime": dt.timedelta(days=30), "grace": grace}
     sessions = Sessions(store, tokens, new_id=new_id, clock=clock, **renewal)
     guesses = Guesses(store, clock=clock, limit=LIMIT, window=WINDOW)
-    accounts = Accounts(store, passwords, sessions, guesses, new_id=new_id, clock=clock)
     wrong = WrongKeys(clock=clock, limit=WRONG_KEYS)
     exchange = KeyExchange(store, tokens, wrong, clock=clock, fresh=KEY_FRESH, lifetime=KEY_TOKEN)
     keys = ApiKeys(store, sessions, exchange.forget, new_id=new_id, clock=clock, most=MOST_KEYS)
+    mailing = Mailing(store, new_id=new_id, clock=clock, limit=MAILS)
+    accounts = Accounts(store, passwords, sessions, guesses, mailing, new_id=new_id, clock=clock)
+    addresses = EmailAddresses(store, sessions, mailing, clock=clock)
+    resetting = PasswordResets(store, passwords, mailing, new_id=new_id, clock=clock)
+    guesting = Guests(store, passwords, sessions, mailing, new_id=new_id)
     service_tokens = ServiceTokens(SecretFiles(secrets), tokens, clock=clock)
-    return servicers(accounts, sessions, tokens, service_tokens, keys, exchange)
+    return servicers(accounts, sessions, tokens, service_tokens, keys, exchange, addresses, resetting, guesting)
 
 
 def bearer(token):

@@ -11,8 +11,15 @@ from parley_kit.server import Service, main
 from parley_auth.access_tokens import AccessTokens, load_key
 from parley_auth.accounts import Accounts
 from parley_auth.api_keys import ApiKeys
+from parley_auth.email_addresses import EmailAddresses
 from parley_auth.guesses import Guesses
+from parley_auth.guests import Guests
 from parley_auth.key_exchange import KeyExchange
+from parley_auth.mail_queue import EVERY_SECONDS as MAIL_EVERY_SECONDS
+from parley_auth.mail_queue import MailQueue
+from parley_auth.mail_text import Writer
+from parley_auth.mailing import Mailing
+from parley_auth.password_resets import PasswordResets
 from parley_auth.passwords import Passwords
 from parley_auth.repository import Repository
 from parley_auth.rpc import servicers
@@ -47,7 +54,14 @@ def build() -> Service:
         refresh_lifetime=dt.timedelta(days=settings.refresh_token_days),
         grace=dt.timedelta(seconds=settings.refresh_grace_seconds),
     )
-    accounts = Accounts(repository, passwords, sessions, guesses, new_id=new_id, clock=now)
+    mailing = Mailing(repository, new_id=new_id, clock=now, limit=settings.mails_per_address)
+    accounts = Accounts(repository, passwords, sessions, guesses, mailing, new_id=new_id, clock=now)
+    addresses = EmailAddresses(repository, sessions, mailing, clock=now)
+    resets = PasswordResets(repository, passwords, mailing, new_id=new_id, clock=now)
+    guests = Guests(repository, passwords, sessions, mailing, new_id=new_id)
+    writer = Writer(sender=settings.mail_sender, app_url=settings.app_url)
+    queue = MailQueue(repository, settings.mail(), writer, clock=now)
+    mails = Periodic("sending mails", queue.drain, every_seconds=MAIL_EVERY_SECONDS)
     service_tokens = ServiceTokens(SecretFiles(settings.service_secrets_dir), tokens, clock=now)
     key_exchange = KeyExchange(
         repository,
@@ -64,15 +78,18 @@ def build() -> Service:
 
     async def stop() -> None:
         await sweeper.stop()
+        await mails.stop()
         passwords.close()
         await engine.dispose()
 
     return Service(
         name="auth",
         settings=settings,
-        servicers=servicers(accounts, sessions, tokens, service_tokens, api_keys, key_exchange),
+        servicers=servicers(
+            accounts, sessions, tokens, service_tokens, api_keys, key_exchange, addresses, resets, guests
+        ),
         verifier=tokens,
-        on_start=[sweeper.start],
+        on_start=[sweeper.start, mails.start],
         on_stop=[stop],
     )
 

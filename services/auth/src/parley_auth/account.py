@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class User:
-    """A person's account."""
+    """A person's account. `email` signs it in; `claimed_email` was given and is still to be proved."""
 
     id: uuid.UUID
     email: str | None
     created_at: dt.datetime
+    claimed_email: str | None = None
+    email_verified: bool = False
 
 
 @dataclass(frozen=True)

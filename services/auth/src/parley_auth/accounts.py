@@ -11,8 +11,9 @@ from parley_kit.errors import FailedPrecondition, InvalidArgument, Unauthenticat
 
 from parley_auth import metrics
 from parley_auth.account import Caller, NewSession, SignedIn, User, normalise_email
-from parley_auth.errors import EmailTaken, InvalidCredentials
+from parley_auth.errors import InvalidCredentials
 from parley_auth.guesses import Guesses
+from parley_auth.mailing import MAIL_LASTS, Letter, Mailing, Purpose
 from parley_auth.passwords import Passwords
 from parley_auth.sessions import Sessions
 
@@ -20,12 +21,12 @@ from parley_auth.sessions import Sessions
 class Store(Protocol):
     """What the rules need of the database; every method is one transaction."""
 
-    async def create_account(self, user: User, password_hash: str, session: NewSession) -> bool:
-        """Store a user with the first session; False when the e-mail is taken."""
+    async def create_account(self, user: User, password_hash: str, session: NewSession, letter: Letter) -> None:
+        """Store a user with the first session, and the letter to the address that it claims."""
         ...
 
     async def find_account(self, email: str) -> tuple[User, str | None] | None:
-        """Return the user of an e-mail and the password hash, if there is a password."""
+        """Return the user whom an e-mail signs in, and the password hash, if there is a password."""
         ...
 
     async def find_user(self, user_id: uuid.UUID) -> tuple[User, str | None] | None:
@@ -40,8 +41,10 @@ class Store(Protocol):
         """Replace a password hash, unless it has changed meanwhile."""
         ...
 
-    async def change_password(self, caller: Caller, old: str, new: str, now: dt.datetime) -> int | None:
-        """Replace a password hash and end all other sessions; return how many.
+    async def change_password(
+        self, caller: Caller, old: str, new: str, now: dt.datetime, mail_id: uuid.UUID, mail_expires_at: dt.datetime
+    ) -> int | None:
+        """Replace a password hash, end all other sessions and tell the owner; return how many.
 
         None, and nothing is changed, when the hash is no longer `old` or the caller's session does not live.
         """
@@ -57,6 +60,7 @@ class Accounts:
         passwords: Passwords,
         sessions: Sessions,
         guesses: Guesses,
+        mailing: Mailing,
         *,
         new_id: Callable[[], uuid.UUID],
         clock: Callable[[], dt.datetime],
@@ -65,16 +69,18 @@ class Accounts:
         self._passwords = passwords
         self._sessions = sessions
         self._guesses = guesses
+        self._mailing = mailing
         self._new_id = new_id
         self._clock = clock
 
     async def sign_up(self, email: str, password: str, device_name: str) -> SignedIn:
-        """Make an account and sign it in; EmailTaken when the address has one."""
+        """Make an account that claims an address, and sign it in; the same answer and work for every address."""
+        address = normalise_email(email)
+        letter = await self._mailing.letter(Purpose.VERIFY_EMAIL, address)
         encoded = await self._passwords.hash(password)
         session, refresh_token = self._sessions.begin(device_name)
-        user = User(self._new_id(), normalise_email(email), session.created_at)
-        if not await self._store.create_account(user, encoded, session):
-            raise EmailTaken
+        user = User(self._new_id(), None, session.created_at, claimed_email=address)
+        await self._store.create_account(user, encoded, session, letter)
         return self._sessions.signed_in(user, session.id, refresh_token)
 
     async def sign_in(self, email: str, password: str, device_name: str) -> SignedIn:
@@ -98,17 +104,23 @@ class Accounts:
         """Replace the password and end all other sessions; see PasswordService for what is refused."""
         await self._sessions.require(caller)  # before the guess: a device that was signed out may not even guess
         user, encoded = await self._account(caller.user_id)
-        if user.email is None or encoded is None:
+        if encoded is None:
             raise FailedPrecondition("This account has no password to change.")
-        matches, _ = await self._guess(user.email, current, encoded)
-        if not matches:
+        if not await self.check_password(user, encoded, current):
             metrics.password_changes.labels(result="refused").inc()
             raise InvalidArgument("currentPassword", "is not the password of this account")
-        ended = await self._store.change_password(caller, encoded, await self._passwords.hash(new), self._clock())
+        hashed, now = await self._passwords.hash(new), self._clock()
+        mail = self._new_id(), now + MAIL_LASTS
+        ended = await self._store.change_password(caller, encoded, hashed, now, *mail)
         if ended is None:
             raise FailedPrecondition("The password or this session was changed at the same moment; look and try again.")
         metrics.password_changes.labels(result="ok").inc()
         metrics.sessions_ended.labels(cause="password").inc(ended)
+
+    async def check_password(self, user: User, encoded: str | None, password: str) -> bool:
+        """Whether it is the password of a signed-in account, within the limit on guesses."""
+        # An address that is only claimed is somebody else's, whose guesses these must not use up.
+        return (await self._guess(user.email or str(user.id), password, encoded))[0]
 
     async def me(self, user_id: uuid.UUID) -> User:
         """Return the account of an access token; Unauthenticated when it exists no more."""
@@ -120,9 +132,9 @@ class Accounts:
             raise Unauthenticated("The account of this access token does not exist any more.")
         return found
 
-    async def _guess(self, email: str, password: str, encoded: str | None) -> tuple[bool, str | None]:
+    async def _guess(self, account: str, password: str, encoded: str | None) -> tuple[bool, str | None]:
         """Check a password within the limit on guesses; see Passwords.verify."""
-        guess = await self._guesses.take(email)
+        guess = await self._guesses.take(account)
         try:
             matches, better = await self._passwords.verify(password, encoded)
         except Unavailable:  # too busy to compare anything

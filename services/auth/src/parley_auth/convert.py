@@ -15,7 +15,12 @@ from parley_auth.account import Caller, DeviceSession, SignedIn, User
 
 def to_user(user: User) -> user_pb2.User:
     """Write an account."""
-    return user_pb2.User(id=str(user.id), email=user.email or "", create_time=_timestamp(user.created_at))
+    return user_pb2.User(
+        id=str(user.id),
+        email=user.email or user.claimed_email or "",
+        create_time=_timestamp(user.created_at),
+        email_verified=user.email_verified,
+    )
 
 
 def to_session(signed_in: SignedIn) -> session_pb2.Session:

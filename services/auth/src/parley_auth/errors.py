@@ -1,13 +1,13 @@
 """Auth's own refusals.
 
 ParleyError
-├── EmailTaken            409
 ├── InvalidApiKey         401  unknown, expired or revoked: never says which
 ├── InvalidCredentials    401  never says which of the two was wrong
 ├── InvalidRefreshToken   401  unknown, expired, revoked or used before: never says which
 ├── SessionEnded          401  the access token is good, but its device was signed out
 ├── TooManyApiKeys        409  of one account
 ├── TooManyGuesses        429  of the password of one e-mail
+├── TooManyMails          429  to one address
 └── TooManyWrongKeys      429  API keys that do not hold, from one address
 """
 
@@ -15,15 +15,6 @@ from __future__ import annotations
 
 from parley.common.v1.error_reason_pb2 import ErrorReason
 from parley_kit.errors import ParleyError
-
-
-class EmailTaken(ParleyError):
-    """The address has an account."""
-
-    reason = ErrorReason.ERROR_REASON_EMAIL_TAKEN
-
-    def __init__(self) -> None:
-        super().__init__("An account with this e-mail exists already; sign in instead.")
 
 
 class InvalidApiKey(ParleyError):
@@ -90,3 +81,15 @@ class TooManyWrongKeys(ParleyError):
 
     def __init__(self, retry_after: int) -> None:
         super().__init__("Too many wrong API keys from this address.", retry_after=retry_after)
+
+
+class TooManyMails(ParleyError):
+    """One address was written to often enough."""
+
+    reason = ErrorReason.ERROR_REASON_RATE_LIMITED
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(
+            "This address was mailed several times lately: look there, or wait as long as retry-after says.",
+            retry_after=retry_after,
+        )

@@ -6,6 +6,7 @@ from prometheus_client import Counter, Gauge
 
 sign_ins = Counter("parley_auth_sign_ins_total", "Sign-ins by password, by result.", ["result"])
 refreshes = Counter("parley_auth_refreshes_total", "Uses of refresh tokens, by result.", ["result"])
+mails = Counter("parley_auth_mails_total", "Mails, by what came of them.", ["result"])
 sessions_ended = Counter("parley_auth_sessions_ended_total", "Sessions ended before they expired, by cause.", ["cause"])
 password_changes = Counter("parley_auth_password_changes_total", "Changes of passwords, by result.", ["result"])
 guesses_refused = Counter("parley_auth_guesses_refused_total", "Passwords not looked at after too many wrong ones.")

@@ -22,8 +22,14 @@ users = sa.Table(
     sa.Column("password_hash", sa.Text),
     sa.Column("created_at", _moment, nullable=False),
     sa.Column("email_verified_at", _moment),
+    # What signed up or was upgraded with an address that nobody has proved: it signs nobody in, and any number may claim it.
+    sa.Column("claimed_email", sa.Text),
+    sa.Column("exported_at", _moment),
     sa.CheckConstraint("email = lower(email)", name="email_lower_case"),
+    sa.CheckConstraint("claimed_email = lower(claimed_email)", name="claimed_email_lower_case"),
+    sa.CheckConstraint("email IS NULL OR claimed_email IS NULL", name="one_email"),
 )
+sa.Index("ix_users_without_email", users.c.created_at, postgresql_where=users.c.email.is_(None))
 
 sessions = sa.Table(
     "sessions",
@@ -96,3 +102,59 @@ api_keys = sa.Table(
     comment="The secret itself is stored nowhere. Revoked and expired keys stay for 90 days, for their owners to see.",
 )
 sa.Index("ix_api_keys_user_id_id", api_keys.c.user_id, api_keys.c.id)
+mail_tokens = sa.Table(
+    "mail_tokens",
+    metadata,
+    sa.Column("token_hash", sa.LargeBinary, primary_key=True),
+    sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("user_id", UUID(as_uuid=True), sa.ForeignKey(users.c.id, ondelete="CASCADE"), nullable=False),
+    sa.Column("email", sa.Text, nullable=False),
+    sa.Column("expires_at", _moment, nullable=False),
+    sa.CheckConstraint("octet_length(token_hash) = 32", name="hash_is_sha256"),
+    sa.CheckConstraint("purpose IN ('verify_email', 'reset_password')", name="purpose_known"),
+    comment="Good once: whoever uses one deletes it.",
+)
+sa.Index("ix_mail_tokens_user_id", mail_tokens.c.user_id)
+sa.Index("ix_mail_tokens_expires_at", mail_tokens.c.expires_at)
+
+mails = sa.Table(
+    "mails",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("user_id", UUID(as_uuid=True), sa.ForeignKey(users.c.id, ondelete="CASCADE")),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("recipient", sa.Text, nullable=False),
+    sa.Column("token", sa.Text),
+    sa.Column("created_at", _moment, nullable=False),
+    sa.Column("expires_at", _moment, nullable=False),
+    sa.Column("next_attempt_at", _moment, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    comment="The outbox: deleted when it was sent, with the token that it carries.",
+)
+sa.Index("ix_mails_next_attempt_at", mails.c.next_attempt_at)
+sa.Index("ix_mails_user_id", mails.c.user_id)
+
+mail_counts = sa.Table(
+    "mail_counts",
+    metadata,
+    sa.Column("recipient", sa.LargeBinary, primary_key=True),
+    sa.Column("moments", ARRAY(_moment), nullable=False),
+    sa.Column("latest_at", _moment, nullable=False),
+    sa.CheckConstraint("octet_length(recipient) = 32", name="recipient_is_sha256"),
+    comment="When mails of a purpose were asked for an address, known or not.",
+)
+sa.Index("ix_mail_counts_latest_at", mail_counts.c.latest_at)
+
+erasures = sa.Table(
+    "erasures",
+    metadata,
+    sa.Column("user_id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("service", sa.Text, primary_key=True),
+    sa.Column("requested_at", _moment, nullable=False),
+    sa.Column("next_attempt_at", _moment, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("erased_at", _moment, comment="When the service first said that nothing is left."),
+    sa.Column("done_at", _moment, comment="When it said so again, after everything begun before had ended."),
+    comment="What the other services must forget. No foreign key: the user is gone.",
+)
+sa.Index("ix_erasures_due", erasures.c.next_attempt_at, postgresql_where=erasures.c.done_at.is_(None))

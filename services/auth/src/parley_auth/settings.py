@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from parley_kit.settings import ServiceSettings, settings_config
 from pydantic import Field
+
+from parley_auth.mail_delivery import FolderMail, Mail, SmtpMail, SmtpServer
 
 
 class Settings(ServiceSettings):
@@ -31,6 +34,18 @@ class Settings(ServiceSettings):
         90, ge=75, le=300, description="Life of the token that replaces a key; a body may take 60 s to arrive."
     )
     wrong_keys: int = Field(30, ge=1, le=10_000, description="API keys that do not hold, an address and minute.")
+    app_url: str = Field("", description="Where the app opens the links of mails; empty: mails carry the token only.")
+    mail_outbox_dir: Path | None = Field(None, description="Folder that mails are written to without an SMTP server.")
+    mail_smtp_host: str | None = Field(None, description="SMTP server that mails are sent by.")
+    mail_smtp_port: int = Field(587, ge=1, le=65535, description="Its port.")
+    mail_smtp_security: Literal["starttls", "tls", "none"] = Field("starttls", description="How the line is encrypted.")
+    mail_smtp_user: str | None = Field(None, description="User name at the SMTP server; unset: no authentication.")
+    mail_smtp_password_file: Path | None = Field(None, description="File with that user's password.")
+    mail_timeout_seconds: float = Field(20, gt=0, le=300, description="Longest that one mail may take.")
+    mail_sender: str = Field("Parley <parley@localhost>", description="From: of the mails.")
+    mails_per_address: int = Field(
+        5, ge=1, le=1000, description="Mails of one purpose that an address gets within an hour."
+    )
     hash_threads: int = Field(
         default_factory=lambda: min(4, os.cpu_count() or 1),
         ge=1,
@@ -38,3 +53,20 @@ class Settings(ServiceSettings):
         description="Passwords hashed at once; each takes a core for 32 ms and 19 MiB.",
     )
     hash_queue: int = Field(64, ge=0, description="Passwords that may wait for a thread; beyond, sign-ins get 503.")
+
+    def mail(self) -> Mail:
+        """Return where mails go; refuse to start when it is not said."""
+        if self.mail_smtp_host is None:
+            if self.mail_outbox_dir is None:
+                raise SystemExit("PARLEY_AUTH_MAIL_SMTP_HOST or PARLEY_AUTH_MAIL_OUTBOX_DIR must say where mails go.")
+            return FolderMail(self.mail_outbox_dir)
+        return SmtpMail(
+            SmtpServer(
+                host=self.mail_smtp_host,
+                port=self.mail_smtp_port,
+                security=self.mail_smtp_security,
+                timeout=self.mail_timeout_seconds,
+                user=self.mail_smtp_user,
+                password_file=self.mail_smtp_password_file,
+            )
+        )

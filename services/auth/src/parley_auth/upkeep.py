@@ -1,4 +1,4 @@
-"""Removes what has expired: sessions, refresh tokens, guesses, API keys; runs in every replica, which does no harm."""
+"""Removes what has expired: sessions, refresh tokens, guesses, tokens of mails, API keys; runs in every replica, which does no harm."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import datetime as dt
 
 import structlog
 
+from parley_auth.mailing import COUNT_WINDOW
 from parley_auth.repository import Repository
 
 log = structlog.get_logger()
@@ -24,6 +25,8 @@ async def sweep(repository: Repository, now: dt.datetime, guesses_window: dt.tim
     while deleted := await repository.delete_guesses(now - guesses_window):  # not kept: they say who failed to sign in
         total += deleted
     while deleted := await repository.delete_keys(now - _KEEP_KEYS):
+        total += deleted
+    while deleted := await repository.delete_mail_traces(now, now - COUNT_WINDOW):
         total += deleted
     log.info("swept what has expired", rows=total)
     return total

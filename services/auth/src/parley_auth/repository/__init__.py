@@ -5,9 +5,12 @@ from __future__ import annotations
 from parley_auth.repository.accounts import AccountRepository
 from parley_auth.repository.api_keys import ApiKeyRepository
 from parley_auth.repository.guesses import GuessRepository
+from parley_auth.repository.mails import MailRepository
 from parley_auth.repository.sessions import SessionRepository
 from parley_auth.repository.upkeep import UpkeepRepository
 
 
-class Repository(AccountRepository, SessionRepository, GuessRepository, ApiKeyRepository, UpkeepRepository):
+class Repository(
+    AccountRepository, SessionRepository, GuessRepository, MailRepository, ApiKeyRepository, UpkeepRepository
+):
     """The stores of the rules, in Postgres."""

@@ -9,6 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from parley_auth.account import User
 
+USER = "users.id, users.email, users.created_at, users.claimed_email, users.email_verified_at"
+"""What to_user reads."""
+
 
 class Base:
     """Runs statements, each in a transaction of its own."""
@@ -32,5 +35,5 @@ class Base:
 
 
 def to_user(row: sa.Row[Any]) -> User:
-    """Read a user from columns `id`, `email`, `created_at`."""
-    return User(row.id, row.email, row.created_at)
+    """Read a user from the columns USER."""
+    return User(row.id, row.email, row.created_at, row.claimed_email, row.email_verified_at is not None)

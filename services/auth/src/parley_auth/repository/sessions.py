@@ -8,14 +8,14 @@ import uuid
 import sqlalchemy as sa
 
 from parley_auth.account import Caller, DeviceSession, User
-from parley_auth.repository.base import Base, to_user
+from parley_auth.repository.base import USER, Base, to_user
 from parley_auth.sessions import Rotation, Spent
 
 # Of many racers one takes the token's row lock in `spent`; the others wait for it and then see spent_at set, so that only
 # one gets a row. `touched` locks the session: a session that is being ended meanwhile yields no successor. Nothing is spent
 # without a successor being stored, because it is one statement. The seal of the spent token itself goes: once it was used,
 # its predecessor may not have it again.
-_ROTATE = sa.text("""
+_ROTATE = sa.text(f"""
     WITH spent AS (
         UPDATE auth.refresh_tokens AS token SET spent_at = :now, sealed = NULL
         FROM auth.sessions AS session
@@ -30,13 +30,13 @@ _ROTATE = sa.text("""
         INSERT INTO auth.refresh_tokens (token_hash, session_id, parent_hash, sealed, created_at, expires_at)
         SELECT :successor, id, :presented, :sealed, :now, :expires_at FROM touched
     )
-    SELECT touched.id AS session_id, users.id, users.email, users.created_at
+    SELECT touched.id AS session_id, {USER}
     FROM touched JOIN auth.users ON users.id = touched.user_id
-""")
+""")  # noqa: S608 - of our own parts
 
 # `successor` is the session's one living token, if it followed from the presented one. That of a grandparent has been
 # spent, so a grandparent finds none, however fresh it is.
-_REPLAY_OR_END = sa.text("""
+_REPLAY_OR_END = sa.text(f"""
     WITH presented AS (
         SELECT session_id FROM auth.refresh_tokens WHERE token_hash = :presented AND spent_at IS NOT NULL
     ), successor AS (
@@ -50,13 +50,13 @@ _REPLAY_OR_END = sa.text("""
         WHERE session.id = presented.session_id AND session.revoked_at IS NULL AND NOT EXISTS (SELECT FROM successor)
         RETURNING session.id
     )
-    SELECT session.id AS session_id, users.id, users.email, users.created_at,
+    SELECT session.id AS session_id, {USER},
         CASE WHEN session.revoked_at IS NULL THEN (SELECT sealed FROM successor) END AS sealed,
         EXISTS (SELECT FROM ended) AS ended
     FROM presented
     JOIN auth.sessions AS session ON session.id = presented.session_id
     JOIN auth.users ON users.id = session.user_id
-""")
+""")  # noqa: S608 - of our own parts
 
 _LIVES = sa.text("""
     SELECT id FROM auth.sessions

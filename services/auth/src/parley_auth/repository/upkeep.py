@@ -25,6 +25,16 @@ _GUESSES = sa.text("""
         SELECT account FROM auth.password_guesses WHERE latest_at < :before LIMIT 1000 FOR UPDATE SKIP LOCKED
     )
 """)
+_MAIL_TOKENS = sa.text("""
+    DELETE FROM auth.mail_tokens WHERE token_hash IN (
+        SELECT token_hash FROM auth.mail_tokens WHERE expires_at < :before LIMIT 1000 FOR UPDATE SKIP LOCKED
+    )
+""")
+_MAIL_COUNTS = sa.text("""
+    DELETE FROM auth.mail_counts WHERE recipient IN (
+        SELECT recipient FROM auth.mail_counts WHERE latest_at < :before LIMIT 1000 FOR UPDATE SKIP LOCKED
+    )
+""")
 
 _KEYS = sa.text("""
     DELETE FROM auth.api_keys WHERE id IN (
@@ -48,3 +58,7 @@ class UpkeepRepository(Base):
     async def delete_keys(self, before: dt.datetime) -> int:
         """Delete keys that were revoked or expired before a moment, some at a time; return how many."""
         return await self._count(_KEYS, before=before)
+
+    async def delete_mail_traces(self, now: dt.datetime, counted_since: dt.datetime) -> int:
+        """Delete tokens that expired, and counts of mails that count no more; return how many rows."""
+        return await self._count(_MAIL_TOKENS, before=now) + await self._count(_MAIL_COUNTS, before=counted_since)

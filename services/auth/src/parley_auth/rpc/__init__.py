@@ -7,7 +7,10 @@ from typing import Any
 
 from parley.auth.v1.api_key_service_pb2_grpc import add_ApiKeyServiceServicer_to_server
 from parley.auth.v1.device_service_pb2_grpc import add_DeviceServiceServicer_to_server
+from parley.auth.v1.email_service_pb2_grpc import add_EmailServiceServicer_to_server
+from parley.auth.v1.guest_service_pb2_grpc import add_GuestServiceServicer_to_server
 from parley.auth.v1.jwks_service_pb2_grpc import add_JwksServiceServicer_to_server
+from parley.auth.v1.password_reset_service_pb2_grpc import add_PasswordResetServiceServicer_to_server
 from parley.auth.v1.password_service_pb2_grpc import add_PasswordServiceServicer_to_server
 from parley.auth.v1.service_token_service_pb2_grpc import add_ServiceTokenServiceServicer_to_server
 from parley.auth.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_server
@@ -17,11 +20,17 @@ from parley.edge.v1.external_auth_pb2_grpc import add_AuthorizationServicer_to_s
 from parley_auth.access_tokens import AccessTokens
 from parley_auth.accounts import Accounts
 from parley_auth.api_keys import ApiKeys
+from parley_auth.email_addresses import EmailAddresses
+from parley_auth.guests import Guests
 from parley_auth.key_exchange import KeyExchange
+from parley_auth.password_resets import PasswordResets
 from parley_auth.rpc.api_keys import ApiKeyService
 from parley_auth.rpc.devices import DeviceService
+from parley_auth.rpc.emails import EmailService
 from parley_auth.rpc.external_auth import Authorization
+from parley_auth.rpc.guests import GuestService
 from parley_auth.rpc.jwks import JwksService
+from parley_auth.rpc.password_resets import PasswordResetService
 from parley_auth.rpc.passwords import PasswordService
 from parley_auth.rpc.service_tokens import ServiceTokenService
 from parley_auth.rpc.sessions import SessionService
@@ -37,12 +46,18 @@ def servicers(
     service_tokens: ServiceTokens,
     api_keys: ApiKeys,
     key_exchange: KeyExchange,
+    addresses: EmailAddresses,
+    resets: PasswordResets,
+    guests: Guests,
 ) -> list[tuple[Any, Callable[..., None]]]:
     """Return what the server serves."""
     return [
         (SessionService(accounts, sessions), add_SessionServiceServicer_to_server),
         (DeviceService(sessions), add_DeviceServiceServicer_to_server),
         (PasswordService(accounts), add_PasswordServiceServicer_to_server),
+        (EmailService(addresses), add_EmailServiceServicer_to_server),
+        (PasswordResetService(resets), add_PasswordResetServiceServicer_to_server),
+        (GuestService(guests), add_GuestServiceServicer_to_server),
         (UserService(accounts), add_UserServiceServicer_to_server),
         (JwksService(tokens), add_JwksServiceServicer_to_server),
         (ApiKeyService(api_keys), add_ApiKeyServiceServicer_to_server),
