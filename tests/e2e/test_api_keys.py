@@ -63,6 +63,28 @@ async def models(client):
     return "OK"
 
 
+async def test_a_key_spends_at_most_its_limit_and_usage_tells_it(mesh, me):
+    made = await make_key(me, creditLimitMicros="20", scopes=["chat", "images", "account-read"])
+    arguments = {"model": "parley-nano-chat", "messages": HELLO, "temperature": 0}
+    async with client_of(mesh, made["secret"]) as client:
+        await client.chat.completions.create(**arguments, max_tokens=7)
+        with pytest.raises(openai.APIStatusError) as refused:
+            await client.chat.completions.create(**arguments, max_tokens=100)
+        assert (refused.value.status_code, refused.value.code) == (402, "KEY_LIMIT_REACHED")
+        assert refused.value.body["type"] == "insufficient_quota"
+    headers = {"authorization": f"Bearer {made['secret']}"}
+    picture = await me.client.post("/v1/image-jobs", json={"prompt": "a red circle"}, headers=headers)
+    assert refusal(picture)[:2] == (402, "KEY_LIMIT_REACHED")
+    conversation = await me.conversation()
+    await me.say(conversation, "Hello!", maxOutputTokens=7)  # its owner goes on
+    usage = (await me.get("/v1/usage"))["usage"]
+    assert sorted((line["apiKeyId"], line["calls"]) for line in usage) == [("", "1"), (made["apiKey"]["id"], "1")]
+    own, keys = await me.charges()
+    assert (own["apiKeyId"], keys["apiKeyId"]) == ("", made["apiKey"]["id"])
+    assert int(keys["amountMicros"]) >= -20
+    assert (await me.credits())[1] == 0
+
+
 async def test_no_key_is_in_any_log(mesh, me):
     made = await make_key(me)
     headers = {"authorization": f"Bearer {made['secret']}"}

@@ -52,6 +52,10 @@ UNDER_RACES = {
         races.two_hundred_holds_on_credits_for_one_hundred,
         Mutant(holds._PLACE, "AND balance_micros - held_micros >= :amount"),
     ),
+    "nobody looks at the key's limit": (
+        races.the_last_credits_of_a_key,
+        Mutant(holds._PLACE, "AND NOT EXISTS", "AND NOT EXISTS", without=("api_keys.ck_api_keys_within_limit",)),
+    ),
     "a hold may be there twice": (
         races.places,
         Mutant(holds._PLACE, "AND NOT EXISTS (SELECT FROM billing.holds WHERE id = :id)", without=("holds.pk_holds",)),
@@ -84,7 +88,7 @@ UNDER_SEQUENCES = {
     "a settlement frees what it charges only": Mutant(holds._SETTLE, "THEN hold.amount_micros ELSE 0 END AS freed", "THEN hold.price ELSE 0 END AS freed"),
     "a charge exceeds its hold": Mutant(holds._SETTLE, ", amount_micros) AS bigint) AS price", ") AS bigint) AS price"),
     "a charge is rounded down": Mutant(holds._SETTLE, " + 999999", ""),
-    "a late charge exceeds what is available": Mutant(holds._SETTLE, "ELSE LEAST(hold.price, account.balance_micros - account.held_micros) END AS charged", "ELSE hold.price END AS charged", AVAILABLE),
+    "a late charge exceeds what is available": Mutant(holds._SETTLE, "ELSE LEAST(hold.price, account.balance_micros - account.held_micros, (", "ELSE LEAST(hold.price, (", AVAILABLE),
     "an expired promotion is redeemed": Mutant(promotions._REDEEM, "AND expires_at > now()"),
     "a grant is booked and not credited": Mutant(grants._GRANT, "account.balance_micros + given.amount_micros", "account.balance_micros"),
 }  # fmt: skip

@@ -89,6 +89,20 @@ async def the_last_credits(client, gate):
     assert await client.credits(user) == (GRANT, GRANT, 0)
 
 
+async def the_last_credits_of_a_key(client, gate):
+    """The balance is ample: only the key's own limit is in the way, in whatever states its holds are."""
+    user, key = await newcomer(client), {"api_key_id": str(uuid.uuid4()), "api_key_limit_micros": 100}
+    spent, pending = await client.place(user, 40, **key), await client.place(user, 20, **key)
+    await client.settle(spent.id, 30)
+    answers = await gate.gather(ACCOUNT, user, [client.place(user, 10, **key) for _ in range(50)])
+    refused = [answer for answer in answers if isinstance(answer, BaseException)]
+    assert len(answers) - len(refused) == 5
+    assert {getattr(error, "code", error) for error in refused} == {"KEY_LIMIT_REACHED"}
+    await client.release(pending.id)
+    await client.place(user, 20, **key)
+    assert await client.credits(user) == (GRANT - 30, 70, GRANT - 100)
+
+
 async def places(client, gate):
     user, hold_id = await newcomer(client), uuid.uuid4()
     await gate.one_answer(ACCOUNT, user, lambda: client.place(user, 10, hold_id))
@@ -139,6 +153,7 @@ async def the_last_uses_of_a_promotion(client, gate):
 SCENARIOS = (
     two_hundred_holds_on_credits_for_one_hundred,
     the_last_credits,
+    the_last_credits_of_a_key,
     places,
     settlements,
     releases,
@@ -150,6 +165,7 @@ SCENARIOS = (
 SAID = {
     "two_hundred_holds_on_credits_for_one_hundred": "200 holds at once on credits for 100: 100 placed",
     "the_last_credits": "50 holds at once on credits for 5: 5 placed",
+    "the_last_credits_of_a_key": "50 holds at once on a key with credits for 5: 5 placed",
     "the_last_uses_of_a_promotion": "50 redemptions at once of a code for 7: 7 redeemed",
 }
 

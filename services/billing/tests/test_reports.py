@@ -221,7 +221,7 @@ async def test_reports_read_through_their_indexes(engine, user, rows):
             return []
 
         store._rows = explain
-        await store.usage(user, TODAY, TODAY, (TODAY, ""), 1)
+        await store.usage(user, TODAY, TODAY, (TODAY, "", ""), 1)
         with pytest.raises(ValueError, match="unpack"):
             await store.statement(user, dt.datetime.now(dt.UTC), dt.datetime.now(dt.UTC))
     assert "ix_holds_user_id_resolved_at" in plans[0]

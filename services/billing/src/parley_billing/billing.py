@@ -11,7 +11,7 @@ from parley_kit.errors import InvalidArgument, NotFound
 
 from parley_billing import metrics
 from parley_billing.clients import Prices
-from parley_billing.errors import InsufficientCredits
+from parley_billing.errors import InsufficientCredits, KeyLimitReached
 from parley_billing.hold import Hold, NewHold, Origin, State
 from parley_billing.ledger import Audit, Balance, Entry
 from parley_billing.pricing import Quantity
@@ -40,7 +40,7 @@ class Store(Protocol):
         ...
 
     async def place(self, new: NewHold) -> Hold | None:
-        """None when there is no account, too little in it, or such a hold already."""
+        """None when there is no account, too little in it, or such a hold already; KeyLimitReached beyond a key's limit."""
         ...
 
     async def settle(self, hold_id: uuid.UUID, quantity: Quantity, transfer_id: uuid.UUID) -> tuple[Hold, State] | None:
@@ -75,14 +75,19 @@ class Billing:
         ttl: dt.timedelta,
         origin: Origin,
     ) -> Hold:
-        """Set aside the price of `max_quantity`; InsufficientCredits when less is available."""
+        """Set aside the price of `max_quantity`; InsufficientCredits or KeyLimitReached when less is available."""
         price = await self._prices.get(model, price_version)
         new = NewHold(hold_id, user_id, model, price, max_quantity, ttl, origin)
         if new.amount_micros > MOST_MICROS:
             raise InvalidArgument("maxQuantity", f"costs {new.amount_micros} micros, more than {MOST_MICROS}")
         # A second round is for the account that the first one opened.
         for _ in range(2):
-            if hold := await self._store.place(new):
+            try:
+                hold = await self._store.place(new)
+            except KeyLimitReached:
+                metrics.HOLDS.labels("refused").inc()
+                raise
+            if hold:
                 metrics.HOLDS.labels("placed").inc()
                 return hold
             if earlier := await self._store.get(hold_id):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import io
+import uuid
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from parley.billing.v1 import (
@@ -50,6 +51,7 @@ def to_hold(hold: Hold) -> hold_pb2.Hold:
         price_version=hold.price.version,
         expire_time=_timestamp(hold.expires_at),
         quantity=None if hold.quantity is None else to_quantity(hold.quantity),
+        api_key_id=_id(hold.api_key_id),
     )
 
 
@@ -78,6 +80,7 @@ def to_entry(entry: Entry) -> credit_pb2.LedgerEntry:
         written.quantity.CopyFrom(to_quantity(receipt.quantity))
         written.request_id = receipt.request_id
         written.trace_id = receipt.trace_id
+        written.api_key_id = _id(receipt.api_key_id)
     return written
 
 
@@ -112,6 +115,7 @@ def to_usage(usage: Usage) -> usage_pb2.Usage:
         calls=usage.calls,
         quantity=to_quantity(usage.quantity),
         charged_micros=usage.charged_micros,
+        api_key_id=_id(usage.api_key_id),
     )
 
 
@@ -174,6 +178,10 @@ def to_promotion(promotion: Promotion) -> promotion_pb2.Promotion:
 def to_audit(audit: Audit) -> audit_service_pb2.AuditLedgerResponse:
     """Write an audit."""
     return audit_service_pb2.AuditLedgerResponse(accounts=audit.accounts, entries=audit.entries, **audit.drift)
+
+
+def _id(found: uuid.UUID | None) -> str:
+    return "" if found is None else str(found)
 
 
 def _timestamp(moment: dt.datetime) -> Timestamp:

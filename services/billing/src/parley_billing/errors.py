@@ -2,6 +2,7 @@
 
 ParleyError
 ├── InsufficientCredits  402
+├── KeyLimitReached      402  of the API key, whatever the balance is
 ├── HoldWasReleased      409
 ├── HoldWasSettled       409
 ├── PromotionUnknown     404
@@ -25,6 +26,19 @@ class InsufficientCredits(ParleyError):
             f"This can cost up to {needed:,} micro-credits and {available:,} are available; "
             "top up, or ask for less (a smaller maxOutputTokens, a smaller picture, fewer steps).",
             metadata={"needed_micros": str(needed), "available_micros": str(available)},
+        )
+
+
+class KeyLimitReached(ParleyError):
+    """The credit limit of the API key does not cover the hold. Amounts are in micros."""
+
+    reason = ErrorReason.ERROR_REASON_KEY_LIMIT_REACHED
+
+    def __init__(self, *, needed: int, left: int) -> None:
+        super().__init__(
+            f"This can cost up to {needed:,} micro-credits and {left:,} are left of this API key's limit; "
+            "ask for less, or use a key with a higher limit.",
+            metadata={"needed_micros": str(needed), "left_micros": str(left)},
         )
 
 

@@ -24,10 +24,15 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Origin:
-    """The request that a hold is placed for, so that a receipt leads to logs and traces; `trace_id` may be empty."""
+    """The request that a hold is placed for, so that a receipt leads to logs and traces; `trace_id` may be empty.
+
+    With the API key that the user came in with, if any, and the most that may be charged for that key in all.
+    """
 
     request_id: str
     trace_id: str
+    api_key_id: uuid.UUID | None = None
+    api_key_limit_micros: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Hold:
     max_quantity: Quantity
     quantity: Quantity | None
     expires_at: dt.datetime
+    api_key_id: uuid.UUID | None
 
     def check_same(self, user_id: uuid.UUID, model: str, price_version: int, max_quantity: Quantity) -> None:
         """Refuse a repeated id that comes with other contents."""

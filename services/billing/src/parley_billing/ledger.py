@@ -32,6 +32,7 @@ class Receipt:
     quantity: Quantity
     request_id: str
     trace_id: str
+    api_key_id: uuid.UUID | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Audit:
     unmatched_holds: int
     unmatched_grants: int
     unmatched_promotions: int
+    drifted_keys: int
 
     @property
     def drift(self) -> dict[str, int]:

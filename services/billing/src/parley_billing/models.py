@@ -97,6 +97,8 @@ holds = sa.Table(
     sa.Column("resolved_at", _moment),
     sa.Column("request_id", sa.Text, nullable=False, server_default=""),
     sa.Column("trace_id", sa.Text, nullable=False, server_default=""),
+    sa.Column("api_key_id", UUID(as_uuid=True)),
+    sa.Column("api_key_limit_micros", sa.BigInteger),
     sa.CheckConstraint("state IN ('PENDING', 'SETTLED', 'RELEASED', 'EXPIRED')", name="state"),
     sa.CheckConstraint("amount_micros >= 0", name="amount_not_negative"),
     sa.CheckConstraint("charged_micros BETWEEN 0 AND amount_micros", name="charged_at_most_amount"),
@@ -111,6 +113,18 @@ sa.Index(
     holds.c.user_id,
     holds.c.resolved_at,
     postgresql_where=sa.text("state = 'SETTLED'"),
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("limit_micros", sa.BigInteger),
+    sa.Column("spent_micros", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("held_micros", sa.BigInteger, nullable=False, server_default="0"),
+    sa.CheckConstraint("spent_micros >= 0 AND held_micros >= 0", name="sums_not_negative"),
+    sa.CheckConstraint("spent_micros + held_micros <= limit_micros", name="within_limit"),
+    comment="Sums over the holds of each API key; without a limit the check holds whatever they are.",
 )
 
 grants = sa.Table(

@@ -19,13 +19,14 @@ _DAY = dt.timedelta(days=1)
 
 @dataclass(frozen=True)
 class Usage:
-    """What was used and charged on one day with one model."""
+    """What was used and charged on one day with one model and one API key; None: with people's own tokens."""
 
     day: dt.date
     model: str
     calls: int
     quantity: Quantity
     charged_micros: int
+    api_key_id: uuid.UUID | None
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ class ReportStore(Protocol):
     """Sums over the ledger; repository/reports.py says what each does."""
 
     async def usage(
-        self, user_id: uuid.UUID, first: dt.date, last: dt.date, after: tuple[dt.date, str], limit: int
+        self, user_id: uuid.UUID, first: dt.date, last: dt.date, after: tuple[dt.date, str, str], limit: int
     ) -> list[Usage]:
-        """Sum settled holds by day and model, those behind `after` only."""
+        """Sum settled holds by day, model and key, those behind `after` only."""
         ...
 
     async def statement(
@@ -81,17 +82,17 @@ class Reports:
         user_id: uuid.UUID,
         first: dt.date | None,
         last: dt.date | None,
-        after: tuple[dt.date, str] | None,
+        after: tuple[dt.date, str, str] | None,
         limit: int,
     ) -> list[Usage]:
-        """Return usage from the first to the last day, both included, ordered by day and model, behind `after`."""
+        """Return usage from the first to the last day, both included, ordered by day, model and key, behind `after`."""
         last = last or self._now().date()
         first = first or last - (_DAYS - 1) * _DAY
         if first > last:
             raise InvalidArgument("from", f"is after the last day, {last}")
         if (last - first).days >= MOST_DAYS:
             raise InvalidArgument("from", f"is more than {MOST_DAYS} days before the end of {last}; ask in parts")
-        return await self._store.usage(user_id, first, last, after or (first - _DAY, ""), limit)
+        return await self._store.usage(user_id, first, last, after or (first - _DAY, "", ""), limit)
 
     async def statement(self, user_id: uuid.UUID, month: dt.date) -> Statement:
         """Return the statement of the month that begins on the day `month`."""

@@ -13,6 +13,7 @@ from parley.billing.v1 import credit_pb2, hold_pb2, hold_service_pb2, hold_servi
 from parley.inference.llm.v1 import generation_pb2, llm_service_pb2, llm_service_pb2_grpc
 from parley.registry.v1 import catalog_service_pb2, catalog_service_pb2_grpc, model_pb2
 from parley_kit.clients import stream
+from parley_kit.context import api_key
 from parley_kit.errors import DeadlineExceeded, Unavailable
 
 from parley_chat.clients import PreparedPrompt, Registry, ResolvedModel, Step
@@ -88,6 +89,7 @@ class GrpcBilling:
         self, hold_id: uuid.UUID, user_id: uuid.UUID, model: str, price_version: int, maximum: Usage, ttl_seconds: int
     ) -> None:
         """Place a hold."""
+        key = api_key()
         hold = await self._holds.PlaceHold(
             hold_service_pb2.PlaceHoldRequest(
                 hold_id=str(hold_id),
@@ -96,6 +98,8 @@ class GrpcBilling:
                 price_version=price_version,
                 max_quantity=_quantity(maximum),
                 ttl_seconds=ttl_seconds,
+                api_key_id=str(key.id) if key else "",
+                api_key_limit_micros=key.credit_limit_micros if key else None,
             )
         )
         if hold.state != hold_pb2.Hold.PENDING:

@@ -14,6 +14,7 @@ from parley.registry.v1 import (
     catalog_service_pb2_grpc,
     model_pb2,
 )
+from parley_kit.context import api_key
 from parley_kit.errors import Unavailable
 
 from parley_inference_image.job import Job
@@ -59,6 +60,7 @@ class GrpcBilling:
 
     async def place(self, job: Job, ttl: dt.timedelta) -> dt.datetime:
         """Set aside the most that the job can cost."""
+        key = api_key()
         hold = await self._holds.PlaceHold(
             hold_service_pb2.PlaceHoldRequest(
                 hold_id=str(job.id),
@@ -67,6 +69,8 @@ class GrpcBilling:
                 price_version=job.price_version,
                 max_quantity=credit_pb2.Quantity(pixel_steps=job.max_pixel_steps),
                 ttl_seconds=int(ttl.total_seconds()),
+                api_key_id=str(key.id) if key else "",
+                api_key_limit_micros=key.credit_limit_micros if key else None,
             )
         )
         if hold.state != hold_pb2.Hold.PENDING:

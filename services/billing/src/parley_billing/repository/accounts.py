@@ -39,7 +39,7 @@ _BALANCE = sa.text("SELECT balance_micros, held_micros FROM billing.accounts WHE
 ENTRY = """
     SELECT entry.seq, entry.id, entry.account_id, entry.transfer_id, entry.amount_micros, entry.balance_after_micros,
         entry.created_at, transfer.kind, hold.id AS hold_id, hold.model, hold.input_tokens, hold.output_tokens,
-        hold.pixel_steps, hold.price_version, hold.request_id, hold.trace_id
+        hold.pixel_steps, hold.price_version, hold.request_id, hold.trace_id, hold.api_key_id
     FROM billing.entries AS entry
     JOIN billing.transfers AS transfer ON transfer.id = entry.transfer_id
     LEFT JOIN billing.holds AS hold
@@ -90,4 +90,5 @@ def _to_receipt(row: sa.Row[Any]) -> Receipt:
         quantity=Quantity(row.input_tokens, row.output_tokens, row.pixel_steps),
         request_id=row.request_id,
         trace_id=row.trace_id,
+        api_key_id=row.api_key_id,
     )

@@ -62,7 +62,14 @@ _AUDIT = sa.text("""
             WHERE redeemed.transfer_id IS NULL OR booked.id IS NULL)
         + (SELECT count(*) FROM billing.promotions AS promotion
             WHERE uses <> (SELECT count(*) FROM billing.redemptions WHERE promotion_id = promotion.id))
-            AS unmatched_promotions
+            AS unmatched_promotions,
+        (SELECT count(*) FROM billing.api_keys AS key
+            FULL JOIN (
+                SELECT api_key_id, sum(charged_micros) AS spent,
+                    coalesce(sum(amount_micros) FILTER (WHERE state = 'PENDING'), 0) AS held
+                FROM billing.holds WHERE api_key_id IS NOT NULL GROUP BY api_key_id
+            ) AS summed ON summed.api_key_id = key.id
+            WHERE (key.spent_micros, key.held_micros) IS DISTINCT FROM (summed.spent, summed.held)) AS drifted_keys
 """)
 
 

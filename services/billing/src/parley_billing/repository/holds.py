@@ -8,12 +8,14 @@ from typing import Any
 import asyncpg
 import sqlalchemy as sa
 
-from parley_billing.hold import Hold, NewHold, State
+from parley_billing.errors import KeyLimitReached
+from parley_billing.hold import Hold, NewHold, Origin, State
 from parley_billing.models import REVENUE
 from parley_billing.pricing import Price, Quantity
 from parley_billing.repository.base import Base
 
-# Of two racers with one id the later violates the primary key, which undoes its whole statement.
+# Of two racers with one id the later violates the primary key, which undoes its whole statement; so does a hold that goes
+# beyond its API key's limit, which the key's own row checks: a trigger keeps the sums of keys, whatever becomes of a hold.
 _PLACE = sa.text("""
     WITH account AS (
         UPDATE billing.accounts SET held_micros = held_micros + :amount
@@ -23,13 +25,16 @@ _PLACE = sa.text("""
     )
     INSERT INTO billing.holds (id, account_id, user_id, amount_micros, model, price_version, input_price, output_price,
         pixel_step_price, max_input_tokens, max_output_tokens, max_pixel_steps, expires_at,
-        request_id, trace_id)
+        request_id, trace_id, api_key_id, api_key_limit_micros)
     SELECT :id, account.id, :user_id, :amount, :model, :price_version, :input_price, :output_price,
         :pixel_step_price, :max_input_tokens, :max_output_tokens, :max_pixel_steps, now() + :ttl,
-        :request_id, :trace_id
+        :request_id, :trace_id, :api_key_id, :api_key_limit
     FROM account
     RETURNING *
-""")
+""").bindparams(
+    sa.bindparam("api_key_id", type_=sa.Uuid),
+    sa.bindparam("api_key_limit", type_=sa.BigInteger),
+)
 
 # pricing.py's formula over the pinned prices, so that settling is one round trip.
 _PRICE = """
@@ -37,10 +42,11 @@ _PRICE = """
         + CAST(:pixel_steps AS numeric) * hold.pixel_step_price + 999999, 1000000)
 """
 # A pending hold pays from what it set aside. An expired one has set nothing aside any more: it pays from what is
-# available now, at most that. FOR UPDATE makes a racer wait and then see the state that the winner left.
+# available now, of the account and of its API key, at most that (LEAST leaves NULL out). FOR UPDATE makes a racer wait and
+# then see the state that the winner left.
 _SETTLE = sa.text(f"""
     WITH hold AS (
-        SELECT id, account_id, amount_micros, state,
+        SELECT id, account_id, amount_micros, state, api_key_id,
             CAST(LEAST({_PRICE}, amount_micros) AS bigint) AS price
         FROM billing.holds AS hold
         WHERE id = :id AND state IN ('PENDING', 'EXPIRED')
@@ -49,7 +55,9 @@ _SETTLE = sa.text(f"""
         SELECT account.id,
             CASE hold.state WHEN 'PENDING' THEN hold.amount_micros ELSE 0 END AS freed,
             CASE hold.state WHEN 'PENDING' THEN hold.price
-                ELSE LEAST(hold.price, account.balance_micros - account.held_micros) END AS charged
+                ELSE LEAST(hold.price, account.balance_micros - account.held_micros, (
+                    SELECT limit_micros - spent_micros - held_micros FROM billing.api_keys WHERE id = hold.api_key_id
+                )) END AS charged
         FROM billing.accounts AS account JOIN hold ON account.id = hold.account_id
         FOR UPDATE OF account
     ), account AS (
@@ -92,6 +100,8 @@ _FREE = """
 _RELEASE = sa.text(_FREE.format(only=""))
 _EXPIRE = sa.text(_FREE.format(only="AND expires_at < now()"))
 
+_USED = sa.text("SELECT spent_micros + held_micros AS used FROM billing.api_keys WHERE id = :id")
+_KEY_LIMIT = "ck_api_keys_within_limit"
 _GET = sa.text("SELECT * FROM billing.holds WHERE id = :id")
 _OVERDUE = sa.text(
     "SELECT id FROM billing.holds WHERE state = 'PENDING' AND expires_at < now() ORDER BY expires_at LIMIT 500"
@@ -129,8 +139,12 @@ class HoldRepository(Base):
                 ttl=new.ttl,
                 request_id=new.origin.request_id,
                 trace_id=new.origin.trace_id,
+                api_key_id=new.origin.api_key_id,
+                api_key_limit=new.origin.api_key_limit_micros,
             )
-        except asyncpg.IntegrityConstraintViolationError:
+        except asyncpg.IntegrityConstraintViolationError as error:
+            if error.constraint_name == _KEY_LIMIT:
+                raise KeyLimitReached(needed=new.amount_micros, left=await self._left(new.origin)) from None
             if await self.get(new.id) is None:
                 raise
             return None
@@ -138,18 +152,29 @@ class HoldRepository(Base):
     async def settle(self, hold_id: uuid.UUID, quantity: Quantity, transfer_id: uuid.UUID) -> tuple[Hold, State] | None:
         """Charge the price of a quantity, at most the hold, and free the rest; returns also what it was before.
 
-        None when the hold is neither pending nor expired.
+        None when the hold is neither pending nor expired, and when what was left of an API key's limit changed at the same
+        moment: then it is to be tried again.
         """
-        record = await self._record(
-            _SETTLE,
-            id=hold_id,
-            transfer_id=transfer_id,
-            revenue=REVENUE,
-            input_tokens=quantity.input_tokens,
-            output_tokens=quantity.output_tokens,
-            pixel_steps=quantity.pixel_steps,
-        )
+        try:
+            record = await self._record(
+                _SETTLE,
+                id=hold_id,
+                transfer_id=transfer_id,
+                revenue=REVENUE,
+                input_tokens=quantity.input_tokens,
+                output_tokens=quantity.output_tokens,
+                pixel_steps=quantity.pixel_steps,
+            )
+        except asyncpg.CheckViolationError as error:
+            if error.constraint_name == _KEY_LIMIT:
+                return None
+            raise
         return (_to_hold(record), State(record["was"])) if record else None
+
+    async def _left(self, origin: Origin) -> int:
+        """Return what is left of an API key's limit, in micros."""
+        rows = await self._rows(_USED, id=origin.api_key_id)
+        return (origin.api_key_limit_micros or 0) - (rows[0].used if rows else 0)
 
     async def release(self, hold_id: uuid.UUID) -> Hold | None:
         """Free a hold; None when it is not pending."""
@@ -181,4 +206,5 @@ def _to_hold(row: asyncpg.Record) -> Hold:
         max_quantity=Quantity(row["max_input_tokens"], row["max_output_tokens"], row["max_pixel_steps"]),
         quantity=Quantity(row["input_tokens"], row["output_tokens"], row["pixel_steps"]) if settled else None,
         expires_at=row["expires_at"],
+        api_key_id=row["api_key_id"],
     )

@@ -13,14 +13,15 @@ from parley_billing.repository.base import Base
 
 # A hold is settled in the statement that books its charge, so both bear the same time and belong to the same day.
 _USAGE = sa.text("""
-    SELECT (resolved_at AT TIME ZONE 'UTC')::date AS day, model, count(*) AS calls,
+    SELECT (resolved_at AT TIME ZONE 'UTC')::date AS day, model, api_key_id, count(*) AS calls,
         sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens,
         sum(pixel_steps)::bigint AS pixel_steps, sum(charged_micros)::bigint AS charged_micros
     FROM billing.holds
     WHERE user_id = :user_id AND state = 'SETTLED' AND resolved_at >= :begin AND resolved_at < :end
-    GROUP BY 1, 2
-    HAVING ((resolved_at AT TIME ZONE 'UTC')::date, model) > (CAST(:after_day AS date), CAST(:after_model AS text))
-    ORDER BY 1, 2 LIMIT :limit
+    GROUP BY 1, 2, 3
+    HAVING ((resolved_at AT TIME ZONE 'UTC')::date, model, coalesce(api_key_id::text, ''))
+        > (CAST(:after_day AS date), CAST(:after_model AS text), CAST(:after_key AS text))
+    ORDER BY 1, 2, coalesce(api_key_id::text, '') LIMIT :limit
 """)
 # One statement sees one snapshot. Only entries of users bear a balance, and the index over times has those alone.
 _STATEMENT = sa.text("""
@@ -45,10 +46,10 @@ class ReportRepository(Base):
     """Reads usage and statements."""
 
     async def usage(
-        self, user_id: uuid.UUID, first: dt.date, last: dt.date, after: tuple[dt.date, str], limit: int
+        self, user_id: uuid.UUID, first: dt.date, last: dt.date, after: tuple[dt.date, str, str], limit: int
     ) -> list[Usage]:
-        """Sum a user's settled holds by day and model, ordered by both, behind `after`; both days are included."""
-        after_day, after_model = after
+        """Sum a user's settled holds by day, model and API key, ordered by these, behind `after`; both days are included."""
+        after_day, after_model, after_key = after
         rows = await self._rows(
             _USAGE,
             user_id=user_id,
@@ -56,6 +57,7 @@ class ReportRepository(Base):
             end=_midnight(last + dt.timedelta(days=1)),
             after_day=after_day,
             after_model=after_model,
+            after_key=after_key,
             limit=limit,
         )
         return [
@@ -65,6 +67,7 @@ class ReportRepository(Base):
                 calls=row.calls,
                 quantity=Quantity(row.input_tokens, row.output_tokens, row.pixel_steps),
                 charged_micros=row.charged_micros,
+                api_key_id=row.api_key_id,
             )
             for row in rows
         ]

@@ -34,7 +34,12 @@ class HoldService(hold_service_pb2_grpc.HoldServiceServicer):
             request.price_version,
             from_quantity(request.max_quantity),
             dt.timedelta(seconds=request.ttl_seconds or _TTL_SECONDS),
-            Origin(current().request_id, _trace_id()),
+            Origin(
+                current().request_id,
+                _trace_id(),
+                uuid.UUID(request.api_key_id) if request.api_key_id else None,
+                request.api_key_limit_micros if request.HasField("api_key_limit_micros") else None,
+            ),
         )
         return to_hold(hold)
 

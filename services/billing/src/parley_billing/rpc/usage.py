@@ -27,7 +27,7 @@ class UsageService(usage_service_pb2_grpc.UsageServiceServicer):
     async def ListUsage(
         self, request: usage_service_pb2.ListUsageRequest, context: Context
     ) -> usage_service_pb2.ListUsageResponse:
-        """List usage by day and model."""
+        """List usage by day, model and API key."""
         size = request.page_size or _PAGE
         first = from_day("from", getattr(request, "from"))  # a word of Python's
         last = from_day("to", request.to)
@@ -35,15 +35,15 @@ class UsageService(usage_service_pb2_grpc.UsageServiceServicer):
         end = found[size - 1] if len(found) > size else None
         return usage_service_pb2.ListUsageResponse(
             usage=[to_usage(usage) for usage in found[:size]],
-            next_page_token=pages.encode(end.day.isoformat(), end.model) if end else "",
+            next_page_token=pages.encode(end.day.isoformat(), end.model, str(end.api_key_id or "")) if end else "",
         )
 
 
-def _after(token: str) -> tuple[dt.date, str] | None:
+def _after(token: str) -> tuple[dt.date, str, str] | None:
     if not token:
         return None
-    day, model = pages.decode(token, 2)
+    day, model, key = pages.decode(token, 3)
     start = from_day("pageToken", day)
-    if start is None or not model.isprintable():  # what cannot be printed, Postgres may not take as text
+    if start is None or not (model + key).isprintable():  # what cannot be printed, Postgres may not take as text
         raise InvalidArgument("pageToken", "is not a page token of this list; leave it out for the first page")
-    return start, model
+    return start, model, key
