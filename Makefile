@@ -19,7 +19,7 @@ export PARLEY_INTERNAL_PORT := $(INTERNAL_PORT)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults setup setup-dev generate fix verify bench models token lock clean forget
+.PHONY: help run test faults setup setup-dev generate fix verify bench models token lock clean forget rotate-keys
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -68,6 +68,9 @@ models: setup-dev ## Train both built-in models (hours on two cores; interrupted
 
 token: ## Print an operator's token for the internal port (of a running mesh)
 	@exec $(VENV)/python -m parley_dev token
+
+rotate-keys: ## Make the next key that signs access tokens; nobody is signed out
+	@exec $(VENV)/python -m parley_dev rotate-keys
 
 UV_COMPILE = $(VENV)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 # torch's CPU build comes from pip's wheel folders where one has it, else from the index that uv knows.

@@ -169,4 +169,4 @@ def test_secrets_are_made_once_and_private(mesh):
     assert {path.name for path in (mesh.secrets / "services").iterdir()} == {
         "registry", "billing", "chat", "inference-llm", "inference-image", "operator"
     }  # fmt: skip
-    assert (mesh.secrets / "signing-key.pem").read_text().startswith("-----BEGIN PRIVATE KEY-----")
+    assert (mesh.signing_keys / "signing-key.pem").read_text().startswith("-----BEGIN PRIVATE KEY-----")

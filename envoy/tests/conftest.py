@@ -24,6 +24,7 @@ from parley_auth.repository import Repository
 from parley_auth.rpc import servicers
 from parley_auth.service_tokens import SecretFiles, ServiceTokens
 from parley_auth.sessions import Sessions
+from parley_auth.signing_keys import SigningKeys
 from parley_auth.wrong_keys import WrongKeys
 from parley_kit.db import create_engine, new_id
 from parley_kit.testing import database, serve_in_process
@@ -44,7 +45,7 @@ async def auth(tmp_path_factory):
     secrets = tmp_path_factory.mktemp("secrets")
     (secrets / "operator").write_text(OPERATOR_SECRET)
     key = ECKey.generate_key("P-256", private=True)
-    tokens = AccessTokens(key, dt.timedelta(minutes=15))
+    tokens = AccessTokens(SigningKeys.only(key), dt.timedelta(minutes=15))
     passwords = Passwords(threads=2, queue=64)
     async with database("parley_auth", SCHEMA) as fresh:
         engine = create_engine(fresh.app_url)

@@ -270,7 +270,7 @@ async def channel(mesh):
 
 @pytest.fixture
 def forge(mesh):
-    key = ECKey.import_key((mesh.mesh.secrets / "signing-key.pem").read_bytes())
+    key = ECKey.import_key((mesh.mesh.signing_keys / "signing-key.pem").read_bytes())
     key.ensure_kid()
     return Forge(key)
 

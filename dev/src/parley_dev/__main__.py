@@ -1,9 +1,11 @@
-"""python -m parley_dev: run · token · verify · forget. The Makefile calls these."""
+"""python -m parley_dev: run · token · rotate-keys · verify · forget. The Makefile calls these."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import subprocess
 import sys
 from typing import Annotated
 
@@ -34,6 +36,16 @@ def token(
     from parley_dev.token import operator_token  # noqa: PLC0415 - imports gRPC
 
     print(asyncio.run(operator_token(Mesh.from_env(), holder)))
+
+
+@app.command()
+def rotate_keys() -> None:
+    """Make the next key that signs access tokens, by auth's own command; a running mesh sees it by itself."""
+    mesh = Mesh.from_env()
+    env = os.environ | {"PARLEY_AUTH_SIGNING_KEYS_DIR": str(mesh.signing_keys)}
+    raise SystemExit(
+        subprocess.run([sys.executable, "-m", "parley_auth", "rotate-keys"], env=env, check=False).returncode
+    )
 
 
 @app.command()

@@ -127,6 +127,11 @@ class Mesh:
         return self.home / "outbox"
 
     @property
+    def signing_keys(self) -> Path:
+        """Folder of the keys that sign access tokens."""
+        return self.secrets / "signing-keys"
+
+    @property
     def logs(self) -> Path:
         """Folder of one log per process."""
         return self.home / "logs"
@@ -172,7 +177,7 @@ class Mesh:
         if service.has_schema:
             own["DATABASE_URL"] = urls[f"{service.schema}_app"]
         if service.name == "auth":
-            own["SIGNING_KEY_FILE"] = str(self.secrets / "signing-key.pem")
+            own["SIGNING_KEYS_DIR"] = str(self.signing_keys)
             own["SERVICE_SECRETS_DIR"] = str(self.secrets / "services")
             own["MAIL_OUTBOX_DIR"] = str(self.outbox)
         else:

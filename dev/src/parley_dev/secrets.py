@@ -22,9 +22,12 @@ class Passwords:
 def ensure(mesh: Mesh) -> Passwords:
     """Make what is missing of the signing key, the services' secrets and the database passwords; return the latter."""
     folder = mesh.secrets
-    for part in (folder, folder / "services", folder / "database"):
+    for part in (folder, folder / "services", folder / "database", mesh.signing_keys):
         part.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _once(folder / "signing-key.pem", signing_key)
+    if (older := folder / "signing-key.pem").exists():  # a home from before keys could be rotated
+        older.rename(mesh.signing_keys / older.name)
+    if not any(mesh.signing_keys.glob("*.pem")):
+        write(mesh.signing_keys / "signing-key.pem", signing_key())
     for holder in SECRET_HOLDERS:
         _once(folder / "services" / holder, new)
     roles = [f"{service.schema}_{part}" for service in WITH_SCHEMA for part in ("owner", "app")]

@@ -34,7 +34,7 @@ capabilities: {drop: [ALL]}
 - {name: {{ $prefix }}{{ upper $other }}_ADDRESS, value: "dns:///{{ $root.Release.Name }}-{{ $other }}:9100"}
 {{- end }}
 {{- if eq $name "auth" }}
-- {name: {{ $prefix }}SIGNING_KEY_FILE, value: /secrets/signing-key/signing-key.pem}
+- {name: {{ $prefix }}SIGNING_KEYS_DIR, value: /secrets/signing-key}
 - {name: {{ $prefix }}SERVICE_SECRETS_DIR, value: /secrets/services}
 {{- with $root.Values.mail }}
 - {name: {{ $prefix }}MAIL_SMTP_HOST, value: {{ .host | quote }}}

@@ -9,6 +9,7 @@ from joserfc.jwk import ECKey
 from parley_auth.access_tokens import AccessTokens
 from parley_auth.models import SCHEMA
 from parley_auth.passwords import Passwords
+from parley_auth.signing_keys import SigningKeys
 from parley_kit.db import create_engine
 from parley_kit.testing import database, serve_in_process
 
@@ -75,7 +76,7 @@ def key():
 
 @pytest.fixture
 def tokens(key):
-    return AccessTokens(key, dt.timedelta(minutes=15))
+    return AccessTokens(SigningKeys.only(key), dt.timedelta(minutes=15))
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ import uuid
 import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
-from parley_auth.access_tokens import AccessTokens, load_key
+from parley_auth.access_tokens import AccessTokens
+from parley_auth.signing_key_files import load_key
+from parley_auth.signing_keys import CannotSign, SigningKeys
 from parley_kit.errors import Unauthenticated
 
 USER = "0190a0a0-0000-7000-8000-000000000001"
@@ -31,7 +33,7 @@ def key():
 
 @pytest.fixture
 def tokens(key):
-    return AccessTokens(key, LIFETIME)
+    return AccessTokens(SigningKeys.only(key), LIFETIME)
 
 
 def encoded(value):
@@ -131,7 +133,9 @@ async def test_what_is_refused_would_pass_without_its_fault(tokens, key):
 def test_the_key_is_named_alike_after_a_restart(tmp_path, key):
     file = tmp_path / "key.pem"
     file.write_bytes(key.as_pem(private=True))
-    kids = {json.loads(AccessTokens(load_key(file), LIFETIME).jwks)["keys"][0]["kid"] for _ in range(2)}
+    kids = {
+        json.loads(AccessTokens(SigningKeys.only(load_key(file)), LIFETIME).jwks)["keys"][0]["kid"] for _ in range(2)
+    }
     assert kids == {key.thumbprint()}
 
 
@@ -139,17 +143,17 @@ def test_the_key_is_named_alike_after_a_restart(tmp_path, key):
 def test_a_bad_key_file_is_one_readable_line(tmp_path, content):
     file = tmp_path / "key.pem"
     file.write_bytes(content)
-    with pytest.raises(SystemExit, match=r"key\.pem"):
+    with pytest.raises(CannotSign, match=r"key\.pem"):
         load_key(file)
 
 
 def test_a_public_key_cannot_sign(tmp_path, key):
     file = tmp_path / "key.pem"
     file.write_bytes(key.as_pem(private=False))
-    with pytest.raises(SystemExit, match="private key"):
+    with pytest.raises(CannotSign, match="private key"):
         load_key(file)
 
 
 def test_an_absent_key_file_is_one_readable_line(tmp_path):
-    with pytest.raises(SystemExit, match="absent"):
+    with pytest.raises(CannotSign, match="absent"):
         load_key(tmp_path / "absent.pem")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import partial
 
 from parley_kit.db import create_engine, new_id
 from parley_kit.periodic import Periodic
 from parley_kit.server import Service, main
 
-from parley_auth.access_tokens import AccessTokens, load_key
+from parley_auth.access_tokens import AccessTokens
 from parley_auth.accounts import Accounts
 from parley_auth.api_keys import ApiKeys
 from parley_auth.email_addresses import EmailAddresses
@@ -22,12 +23,17 @@ from parley_auth.mailing import Mailing
 from parley_auth.password_resets import PasswordResets
 from parley_auth.passwords import Passwords
 from parley_auth.repository import Repository
+from parley_auth.rotation import rotate_keys
 from parley_auth.rpc import servicers
 from parley_auth.service_tokens import SecretFiles, ServiceTokens
 from parley_auth.sessions import Sessions
 from parley_auth.settings import Settings
+from parley_auth.signing_key_files import read_keys
+from parley_auth.signing_keys import CannotSign, SigningKeys
 from parley_auth.upkeep import EVERY_SECONDS, sweep
 from parley_auth.wrong_keys import WrongKeys
+
+KEYS_EVERY_SECONDS = 5.0
 
 
 def now() -> dt.datetime:
@@ -38,9 +44,14 @@ def now() -> dt.datetime:
 def build() -> Service:
     """Wire the service."""
     settings = Settings()
-    if settings.signing_key_file is None or settings.service_secrets_dir is None:
-        raise SystemExit("PARLEY_AUTH_SIGNING_KEY_FILE and PARLEY_AUTH_SERVICE_SECRETS_DIR must be set.")
-    tokens = AccessTokens(load_key(settings.signing_key_file), dt.timedelta(seconds=settings.access_token_seconds))
+    if settings.signing_keys_dir is None or settings.service_secrets_dir is None:
+        raise SystemExit("PARLEY_AUTH_SIGNING_KEYS_DIR and PARLEY_AUTH_SERVICE_SECRETS_DIR must be set.")
+    try:
+        keys = SigningKeys(partial(read_keys, settings.signing_keys_dir), clock=now, longest=settings.longest_token())
+    except CannotSign as error:
+        raise SystemExit(str(error)) from None
+    reloading = Periodic("reading signing keys", keys.reload, every_seconds=KEYS_EVERY_SECONDS)
+    tokens = AccessTokens(keys, dt.timedelta(seconds=settings.access_token_seconds))
     engine = create_engine(settings.required_database_url(), pool_size=settings.database_pool_size)
     repository = Repository(engine)
     passwords = Passwords(threads=settings.hash_threads, queue=settings.hash_queue)
@@ -77,6 +88,7 @@ def build() -> Service:
     sweeper = Periodic("sweeping", lambda: sweep(repository, now(), window), every_seconds=EVERY_SECONDS)
 
     async def stop() -> None:
+        await reloading.stop()
         await sweeper.stop()
         await mails.stop()
         passwords.close()
@@ -89,10 +101,10 @@ def build() -> Service:
             accounts, sessions, tokens, service_tokens, api_keys, key_exchange, addresses, resets, guests
         ),
         verifier=tokens,
-        on_start=[sweeper.start, mails.start],
+        on_start=[reloading.start, sweeper.start, mails.start],
         on_stop=[stop],
     )
 
 
 if __name__ == "__main__":
-    main("auth", build, Settings, package="parley_auth")
+    main("auth", build, Settings, package="parley_auth", commands={"rotate-keys": rotate_keys})

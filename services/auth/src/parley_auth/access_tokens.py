@@ -1,41 +1,29 @@
-"""Access tokens: JWTs signed with ES256, and the key set that verifies them."""
+"""Access tokens: JWTs signed with ES256."""
 
 from __future__ import annotations
 
 import datetime as dt
-import json
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 
 from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, KeySet
 from parley_kit.context import Principal
 from parley_kit.identity import ALGORITHM, AUDIENCE, ISSUER, verify_claims
 
-
-def load_key(path: Path) -> ECKey:
-    """Read the PEM of a P-256 private key. SystemExit says what is wrong."""
-    try:
-        key = ECKey.import_key(path.read_bytes())
-    except (OSError, ValueError, JoseError) as error:
-        raise SystemExit(f"The signing key {path} cannot be read: {error}") from None
-    if not key.is_private or key.curve_name != "P-256":
-        raise SystemExit(f"The signing key {path} must be a private key on the curve P-256.")
-    return key
+from parley_auth.signing_keys import SigningKeys
 
 
 class AccessTokens:
     """Signs access tokens; also the TokenVerifier of auth itself, which needs no network for its own keys."""
 
-    def __init__(self, key: ECKey, lifetime: dt.timedelta) -> None:
-        key.ensure_kid()  # RFC 7638 thumbprint
-        self._key = key
+    def __init__(self, keys: SigningKeys, lifetime: dt.timedelta) -> None:
+        self._keys = keys
         self._lifetime = lifetime
-        self._keys = KeySet([key])
-        published = key.as_dict(private=False, use="sig", alg=ALGORITHM)
-        self.jwks: bytes = json.dumps({"keys": [published]}, separators=(",", ":")).encode()
+
+    @property
+    def jwks(self) -> bytes:
+        """The key set that anybody may verify with, as JSON."""
+        return self._keys.jwks
 
     @property
     def expires_in(self) -> int:
@@ -67,9 +55,9 @@ class AccessTokens:
         }
         if session_id is not None:
             whole["sid"] = str(session_id)
-        header = {"alg": ALGORITHM, "kid": self._key.kid, "typ": "JWT"}
-        return jwt.encode(header, whole, self._key, algorithms=[ALGORITHM])
+        key = self._keys.current
+        return jwt.encode({"alg": ALGORITHM, "kid": key.kid, "typ": "JWT"}, whole, key, algorithms=[ALGORITHM])
 
     async def verify(self, token: str) -> Principal:
         """Return who the token speaks for; raise Unauthenticated when it does not hold."""
-        return verify_claims(token, self._keys)
+        return verify_claims(token, self._keys.key_set)

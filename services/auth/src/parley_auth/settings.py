@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,12 @@ class Settings(ServiceSettings):
 
     model_config = settings_config("PARLEY_AUTH_")
 
-    signing_key_file: Path | None = Field(None, description="PEM of the P-256 private key that signs access tokens.")
+    signing_keys_dir: Path | None = Field(
+        None, description="Folder of the P-256 private keys (PEM) that sign access tokens, named after when they begin."
+    )
+    signing_key_lead_seconds: int = Field(
+        900, ge=420, le=86400, description="How long rotate-keys publishes a key before it signs."
+    )
     service_secrets_dir: Path | None = Field(None, description="Folder with one secret file per service name.")
     access_token_seconds: int = Field(900, ge=120, le=3600, description="Life of an access token.")
     refresh_token_days: int = Field(30, ge=1, le=365, description="Life of a refresh token that is not used.")
@@ -53,6 +59,10 @@ class Settings(ServiceSettings):
         description="Passwords hashed at once; each takes a core for 32 ms and 19 MiB.",
     )
     hash_queue: int = Field(64, ge=0, description="Passwords that may wait for a thread; beyond, sign-ins get 503.")
+
+    def longest_token(self) -> dt.timedelta:
+        """Return the longest life of a token of any kind."""
+        return dt.timedelta(seconds=max(self.access_token_seconds, self.key_token_seconds))
 
     def mail(self) -> Mail:
         """Return where mails go; refuse to start when it is not said."""

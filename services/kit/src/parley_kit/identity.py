@@ -12,6 +12,7 @@ import uuid
 from typing import Any, Protocol
 
 import grpc
+import structlog
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
@@ -21,6 +22,8 @@ from parley.auth.v1 import service_token_service_pb2_grpc as tokens_grpc
 
 from parley_kit.context import ApiKey, Principal
 from parley_kit.errors import Unauthenticated, Unavailable, parley_error_from
+
+log = structlog.get_logger()
 
 ISSUER = "parley"
 AUDIENCE = "parley"
@@ -34,6 +37,7 @@ KEY_LIMIT_CLAIM = "key_limit"
 CLOCK_SKEW_SECONDS = 5
 MAX_TOKEN_CHARACTERS = 4096
 _REFRESH_AT_MOST_EVERY = 5.0  # seconds: unknown key ids must not become a flood towards auth
+_KEYS_LAST = 300.0  # seconds after which the keys are fetched anew, so that a withdrawn one is trusted no longer
 _RENEW_BEFORE = 60.0  # seconds before expiry at which a service renews its own token
 _MOST_REMEMBERED = 10_000  # tokens; some MiB
 _CLAIMS = jwt.JWTClaimsRegistry(
@@ -135,9 +139,12 @@ class RemoteJwksVerifier:
         self._fetched_at = float("-inf")
         self._lock = asyncio.Lock()
         self._verified = VerifiedTokens()
+        self._renewal: asyncio.Task[None] | None = None
 
     async def verify(self, token: str) -> Principal:
         """Return who the token speaks for."""
+        if self._keys is not None and time.monotonic() - self._fetched_at > _KEYS_LAST and self._renewal is None:
+            self._renewal = asyncio.create_task(self._renew())  # nobody waits: the known keys go on meanwhile
         if known := self._verified.get(token):
             return known
         kid = key_id(token)
@@ -155,15 +162,28 @@ class RemoteJwksVerifier:
         async with self._lock:
             if kid in self._kids or time.monotonic() - self._fetched_at < _REFRESH_AT_MOST_EVERY:
                 return
-            try:
-                body = await self._stub.GetJwks(jwks_service_pb2.GetJwksRequest(), timeout=5, wait_for_ready=True)
-            except grpc.aio.AioRpcError as error:
-                raise Unavailable("The keys for access tokens cannot be fetched; try again.", retry_after=1) from error
-            document = json.loads(body.data)
-            self._keys = KeySet.import_key_set(document)
-            self._kids = frozenset(key["kid"] for key in document["keys"])
-            self._fetched_at = time.monotonic()
-            self._verified.forget()  # one of their keys may have been withdrawn
+            await self._fetch()
+
+    async def _renew(self) -> None:
+        try:
+            async with self._lock:
+                await self._fetch()
+        except Unavailable:
+            log.warning("the keys for access tokens cannot be fetched anew; the known ones go on")
+            await asyncio.sleep(_REFRESH_AT_MOST_EVERY)
+        finally:
+            self._renewal = None
+
+    async def _fetch(self) -> None:
+        try:
+            body = await self._stub.GetJwks(jwks_service_pb2.GetJwksRequest(), timeout=5, wait_for_ready=True)
+        except grpc.aio.AioRpcError as error:
+            raise Unavailable("The keys for access tokens cannot be fetched; try again.", retry_after=1) from error
+        document = json.loads(body.data)
+        self._keys = KeySet.import_key_set(document)
+        self._kids = frozenset(key["kid"] for key in document["keys"])
+        self._fetched_at = time.monotonic()
+        self._verified.forget()  # one of their keys may have been withdrawn
 
 
 class ServiceTokenSource:

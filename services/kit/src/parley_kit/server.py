@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,21 +140,25 @@ def main(
     settings: type[ServiceSettings],
     *,
     package: str | None = None,
+    commands: Mapping[str, Callable[[], None]] | None = None,
     arguments: Sequence[str] | None = None,
 ) -> None:
-    """Be `python -m parley_<service>`: serves, or migrates the schema of a `package` that has one."""
+    """Be `python -m parley_<service>`: serves, migrates the schema of a `package`, or does one of its `commands`."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {package or build.__module__}",
         description=f"The Parley service {name}.",
         epilog="Settings, from the environment:\n" + _describe(settings),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = ["serve", "migrate"] if package else ["serve"]
-    parser.add_argument("command", nargs="?", choices=commands, default="serve", help="default: serve")
+    own = commands or {}
+    choices = ["serve", *(["migrate"] if package else []), *own]
+    parser.add_argument("command", nargs="?", choices=choices, default="serve", help="default: serve")
     chosen = parser.parse_args(arguments).command
     telemetry.set_up(name, os.environ.get(_variable(settings, "log_level"), "INFO"))
     if chosen == "serve":
         asyncio.run(_run(build, settings))
+    elif chosen in own:
+        own[chosen]()
     elif package:
         _migrate(package, _variable(settings, "migration_database_url"))
 
