@@ -91,3 +91,50 @@ async def test_a_changed_password_is_told_to_its_owner(client, rows):
     await client.change_password(session.access_token)
     last = "SELECT kind, token FROM auth.mails WHERE recipient = :e ORDER BY id DESC LIMIT 1"
     assert await rows(last, e=email) == [("password_changed", None)]
+
+
+async def test_of_racers_with_different_tokens_one_sets_the_password(client, mailbox):
+    """Each holds the token that the other must kill: none may wait for the other."""
+    email, tokens = address(), []
+    await client.sign_up(email)
+    for _ in range(MAILS):
+        await client.request_reset(email)
+        tokens.append(await mailbox(email))
+    answers = await asyncio.gather(*(client.confirm_reset(token) for token in tokens), return_exceptions=True)
+    assert {answer.code for answer in answers if isinstance(answer, Exception)} == {"INVALID_ARGUMENT"}
+    assert sum(not isinstance(answer, Exception) for answer in answers) == 1
+
+
+async def test_a_reset_revokes_every_api_key(client, mailbox):
+    """Else whoever knew the old password, or claimed the address before its owner, would keep what he made with it."""
+    email = address()
+    session = await client.sign_up(email)
+    made = await client.create_key(session.access_token)
+    await client.request_reset(email)
+    await client.confirm_reset(await mailbox(email))
+    assert (await client.check(made.secret))[0] == 401
+    signed_in = await client.sign_in(email, NEW_PASSWORD)
+    (listed,) = (await client.list_keys(signed_in.access_token)).api_keys
+    assert listed.HasField("revoke_time")
+
+
+async def test_no_key_outlives_a_reset_that_is_under_way(client, mailbox, rows):
+    email = address()
+    session = await client.sign_up(email)
+    await client.request_reset(email)
+    token = await mailbox(email)
+    makers = [client.create_key(session.access_token) for _ in range(3)]
+    _, *made = await asyncio.gather(client.confirm_reset(token), *makers, return_exceptions=True)
+    living = "SELECT count(*) FROM auth.api_keys WHERE user_id = CAST(:id AS uuid) AND revoked_at IS NULL"
+    assert await rows(living, id=session.user.id) == [(0,)], made
+
+
+async def test_a_changed_password_kills_the_tokens_that_were_mailed(client, mailbox, rows):
+    email = address()
+    session = await client.sign_up(email)
+    await client.request_reset(email)
+    token = await mailbox(email)
+    await client.change_password(session.access_token)
+    assert await refusal(client.confirm_reset(token, "a third password")) == "INVALID_ARGUMENT"
+    assert await rows("SELECT kind FROM auth.mails WHERE recipient = :e AND token = :t", e=email, t=token) == []
+    await client.sign_in(email, NEW_PASSWORD)

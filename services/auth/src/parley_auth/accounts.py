@@ -44,7 +44,7 @@ class Store(Protocol):
     async def change_password(
         self, caller: Caller, old: str, new: str, now: dt.datetime, mail_id: uuid.UUID, mail_expires_at: dt.datetime
     ) -> int | None:
-        """Replace a password hash, end all other sessions and tell the owner; return how many.
+        """Replace a password hash, end all other sessions, kill mailed resets and tell the owner; return how many.
 
         None, and nothing is changed, when the hash is no longer `old` or the caller's session does not live.
         """

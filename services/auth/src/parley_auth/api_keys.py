@@ -19,8 +19,8 @@ from parley_auth.sessions import Sessions
 class Store(Protocol):
     """What the rules need of the database; every method is one transaction."""
 
-    async def add_key(self, user_id: uuid.UUID, new: NewApiKey, most: int) -> bool:
-        """Store a key; False when the user has `most` living ones, or one of the same request."""
+    async def add_key(self, caller: Caller, new: NewApiKey, most: int) -> bool:
+        """Store a key; False when the user has `most` living ones, or one of the same request, or the session ended."""
         ...
 
     async def key_of_request(self, user_id: uuid.UUID, request_id: str) -> ApiKey | None:
@@ -84,9 +84,10 @@ class ApiKeys:
             expires_at=expires_at,
         )
         new = NewApiKey(key, secret_hash(secret), request_id or None)
-        if await self._store.add_key(caller.user_id, new, self._most):
+        if await self._store.add_key(caller, new, self._most):
             metrics.api_keys.labels(change="made").inc()
             return key, secret
+        await self._sessions.require(caller)
         earlier = await self._store.key_of_request(caller.user_id, request_id) if request_id else None
         if earlier is None:
             raise TooManyApiKeys(self._most)

@@ -29,7 +29,7 @@ class Store(Protocol):
     async def reset_password(
         self, token_hash: bytes, new: str, mail_id: uuid.UUID, now: dt.datetime, mail_expires_at: dt.datetime
     ) -> int | None:
-        """Use a token up, replace the password hash, end all sessions, kill the account's other tokens, and tell the owner.
+        """Use a token up, replace the password hash, end all sessions, revoke all API keys, kill the other tokens, and tell.
 
         Returns how many sessions lived; None, and nothing is changed, when the token does not hold.
         """

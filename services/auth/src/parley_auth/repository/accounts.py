@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from parley_auth.account import Caller, NewSession, User
 from parley_auth.mailing import Kind, Letter
 from parley_auth.repository.base import USER, Base, to_user
-from parley_auth.repository.letters import NOTICE, PROOF, letter_values
+from parley_auth.repository.letters import KILL_RESETS, NOTICE, PROOF, letter_values
 
 _WITH_SESSION = """
     WITH account AS ({account}), session AS (
@@ -108,7 +108,7 @@ class AccountRepository(Base):
     async def change_password(
         self, caller: Caller, old: str, new: str, now: dt.datetime, mail_id: uuid.UUID, mail_expires_at: dt.datetime
     ) -> int | None:
-        """Replace a password hash and end all other sessions; None when the hash or the caller's session changed.
+        """Replace a password hash, end all other sessions and kill mailed resets; None when hash or session changed.
 
         Statements of one transaction: the second must see the sessions whose sign-in the first one waited for.
         """
@@ -118,6 +118,7 @@ class AccountRepository(Base):
             account = changed.one_or_none()
             if account is None:
                 return None
+            await connection.execute(KILL_RESETS, {"user_id": account.id})
             if account.email is not None:
                 notice = {"mail_id": mail_id, "user_id": account.id, "kind": Kind.PASSWORD_CHANGED, "now": now}
                 await connection.execute(NOTICE, {**notice, "email": account.email, "expires_at": mail_expires_at})

@@ -8,11 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from parley_auth.account import Caller
 from parley_auth.api_key import ApiKey, KeyIdentity, NewApiKey
 from parley_auth.repository.base import Base
 
 # The user's row makes those who add keys at once queue, so that each counts what the one before it has added: two statements,
-# because the second must see what was committed while the first one waited.
+# because the second must see what was committed while the first one waited: their keys, or the end of the caller's session.
 _LOCK = sa.text("SELECT id FROM auth.users WHERE id = :user_id FOR NO KEY UPDATE")
 _ADD = sa.text("""
     INSERT INTO auth.api_keys
@@ -21,12 +22,16 @@ _ADD = sa.text("""
     WHERE :most > (
         SELECT count(*) FROM auth.api_keys
         WHERE user_id = :user_id AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :now)
+    ) AND EXISTS (
+        SELECT FROM auth.sessions
+        WHERE id = :session_id AND user_id = :user_id AND revoked_at IS NULL AND expires_at > :now
     )
     ON CONFLICT (user_id, request_id) DO NOTHING
     RETURNING id
 """).bindparams(
     sa.bindparam("id", type_=sa.Uuid),
     sa.bindparam("user_id", type_=sa.Uuid),
+    sa.bindparam("session_id", type_=sa.Uuid),
     sa.bindparam("key_hash", type_=sa.LargeBinary),
     sa.bindparam("prefix", type_=sa.Text),
     sa.bindparam("name", type_=sa.Text),
@@ -59,12 +64,12 @@ _NEWEST = uuid.UUID(int=2**128 - 1)
 class ApiKeyRepository(Base):
     """Keys and their use."""
 
-    async def add_key(self, user_id: uuid.UUID, new: NewApiKey, most: int) -> bool:
-        """Store a key; False when the user has `most` living ones, or one of the same request."""
+    async def add_key(self, caller: Caller, new: NewApiKey, most: int) -> bool:
+        """Store a key; False when the user has `most` living ones, or one of the same request, or the session ended."""
         key = new.key
         values = {
             "id": key.id,
-            "user_id": user_id,
+            **vars(caller),
             "key_hash": new.key_hash,
             "prefix": key.prefix,
             "name": key.name,
@@ -76,7 +81,7 @@ class ApiKeyRepository(Base):
             "most": most,
         }
         async with self._engine.begin() as connection:
-            await connection.execute(_LOCK, {"user_id": user_id})
+            await connection.execute(_LOCK, {"user_id": caller.user_id})
             return (await connection.execute(_ADD, values)).one_or_none() is not None
 
     async def key_of_request(self, user_id: uuid.UUID, request_id: str) -> ApiKey | None:

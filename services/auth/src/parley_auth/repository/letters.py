@@ -20,6 +20,11 @@ PROOF = """, proof AS (
     FROM account, (SELECT EXISTS (SELECT FROM auth.users WHERE email = :email) AS known) AS address WHERE :mailing
 )"""
 
+# Of whoever's password changes: what was mailed to set another one holds no more, and is not sent.
+KILL_RESETS = sa.text("""
+    WITH killed AS (DELETE FROM auth.mail_tokens WHERE user_id = :user_id AND purpose = 'reset_password')
+    DELETE FROM auth.mails WHERE user_id = :user_id AND kind = 'reset_password'
+""")
 NOTICE = sa.text("""
     INSERT INTO auth.mails (id, user_id, kind, recipient, created_at, next_attempt_at, expires_at)
     VALUES (:mail_id, :user_id, :kind, :email, :now, :now, :expires_at)

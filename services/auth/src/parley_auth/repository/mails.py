@@ -12,7 +12,7 @@ from parley_auth.account import Caller
 from parley_auth.mail_text import QueuedMail
 from parley_auth.mailing import Kind, Letter
 from parley_auth.repository.base import Base
-from parley_auth.repository.letters import NOTICE, PROOF, letter_values
+from parley_auth.repository.letters import KILL_RESETS, NOTICE, PROOF, letter_values
 
 # As guesses are counted: racers queue at the row's lock, and never more than the limit are counted.
 _COUNT = sa.text("""
@@ -64,6 +64,12 @@ _HOLDS = sa.text("""
     SELECT token_hash FROM auth.mail_tokens
     WHERE token_hash = :token_hash AND purpose = 'reset_password' AND expires_at > :now
 """)
+# The account before its tokens: two that use different ones at once would else each wait to kill the other's.
+_LOCK_HOLDER = sa.text("""
+    SELECT account.id FROM auth.mail_tokens AS token JOIN auth.users AS account ON account.id = token.user_id
+    WHERE token.token_hash = :token_hash AND token.purpose = 'reset_password'
+    FOR NO KEY UPDATE OF account
+""")
 _USE_RESET = sa.text("""
     WITH token AS (
         DELETE FROM auth.mail_tokens WHERE token_hash = :token_hash AND purpose = 'reset_password' AND expires_at > :now
@@ -73,8 +79,10 @@ _USE_RESET = sa.text("""
     FROM token WHERE account.id = token.user_id AND account.email = token.email
     RETURNING account.id, account.email
 """)
-_KILL_RESETS = sa.text("DELETE FROM auth.mail_tokens WHERE user_id = :user_id AND purpose = 'reset_password'")
-_DROP_RESETS = sa.text("DELETE FROM auth.mails WHERE user_id = :user_id AND kind = 'reset_password'")
+_REVOKE_KEYS = sa.text("""
+    UPDATE auth.api_keys SET revoked_at = :now
+    WHERE user_id = :user_id AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :now)
+""")
 _END_ALL = sa.text("""
     UPDATE auth.sessions SET revoked_at = :now WHERE user_id = :user_id AND revoked_at IS NULL AND expires_at > :now
 """)
@@ -130,17 +138,18 @@ class MailRepository(Base):
     async def reset_password(
         self, token_hash: bytes, new: str, mail_id: uuid.UUID, now: dt.datetime, mail_expires_at: dt.datetime
     ) -> int | None:
-        """Use a token up, replace the password hash, end all sessions, kill the account's other tokens, and tell the owner.
+        """Use a token up, replace the password hash, end all sessions, revoke all API keys, kill the other tokens, and tell.
 
-        Statements of one transaction: the later ones must see the sessions whose sign-in the first one waited for.
+        Statements of one transaction: the later ones must see the sessions and keys whose making the first one waited for.
         """
         async with self._engine.begin() as connection:
+            await connection.execute(_LOCK_HOLDER, {"token_hash": token_hash})
             used = await connection.execute(_USE_RESET, {"token_hash": token_hash, "new": new, "now": now})
             account = used.one_or_none()
             if account is None:
                 return None
-            await connection.execute(_KILL_RESETS, {"user_id": account.id})
-            await connection.execute(_DROP_RESETS, {"user_id": account.id})
+            await connection.execute(KILL_RESETS, {"user_id": account.id})
+            await connection.execute(_REVOKE_KEYS, {"user_id": account.id, "now": now})
             notice = {"mail_id": mail_id, "user_id": account.id, "kind": Kind.PASSWORD_CHANGED, "now": now}
             await connection.execute(NOTICE, {**notice, "email": account.email, "expires_at": mail_expires_at})
             return int((await connection.execute(_END_ALL, {"user_id": account.id, "now": now})).rowcount)
