@@ -126,7 +126,7 @@ async def test_guessing_is_limited_more_strictly(limited, somewhere, elsewhere):
     assert {answer.status_code for answer in allowed} == {401}
     error(refused, 429, "RATE_LIMITED")
     assert limit_of(refused)[0] == CREDENTIALS
-    for path in ("/v1/auth/signup", "/v1/auth/anything-else"):
+    for path in ("/v1/auth/signup", "/v1/auth/anything-else", "/v1/me:upgrade", "/v1/me:upgrade?x=1"):
         error(await somewhere.post(path, json={}), 429, "RATE_LIMITED")
     assert (await somewhere.post("/v1/auth/refresh", json={"refreshToken": "x"})).status_code == 401
     assert (await elsewhere.post("/v1/auth/signin", json=wrong)).status_code == 401
