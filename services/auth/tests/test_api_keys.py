@@ -7,8 +7,10 @@ import pytest
 from parley_auth.api_key import new_secret
 from parley_auth.key_exchange import KeyExchange
 from parley_auth.repository import Repository
+from parley_auth.settings import Settings
 from parley_auth.wrong_keys import WrongKeys
 from parley_kit.errors import ParleyError
+from pydantic import ValidationError
 
 from .world import KEY_FRESH, KEY_TOKEN, MOST_KEYS, WRONG_KEYS, address, refusal
 
@@ -227,3 +229,13 @@ async def test_a_key_makes_no_keys(client, owner):
 )
 async def test_what_a_key_must_be(client, owner, wrong):
     assert await refusal(client.create_key(owner.access_token, **wrong)) == "INVALID_ARGUMENT"
+
+
+def test_no_settings_let_a_kept_token_expire_before_a_slow_body_is_there():
+    """A body may take 60 s, the token is up to KEY_FRESH_SECONDS old when it begins, and the service verifies it then."""
+    for fresh in range(1, 31):
+        try:
+            settings = Settings(key_fresh_seconds=fresh, key_token_seconds=75)
+        except ValidationError:
+            continue
+        assert settings.key_token_seconds - settings.key_fresh_seconds > 60

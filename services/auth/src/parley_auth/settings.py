@@ -34,7 +34,7 @@ class Settings(ServiceSettings):
     password_window_seconds: int = Field(900, ge=1, le=86400, description="The window in which wrong passwords count.")
     api_keys_per_user: int = Field(50, ge=1, le=1000, description="Most living API keys of an account.")
     key_fresh_seconds: int = Field(
-        5, ge=1, le=30, description="How long an answer about an API key is kept: so long a revoked one goes on."
+        5, ge=1, le=10, description="How long an answer about an API key is kept: so long a revoked one goes on."
     )
     key_token_seconds: int = Field(
         90, ge=75, le=300, description="Life of the token that replaces a key; a body may take 60 s to arrive."
@@ -47,7 +47,9 @@ class Settings(ServiceSettings):
     mail_smtp_security: Literal["starttls", "tls", "none"] = Field("starttls", description="How the line is encrypted.")
     mail_smtp_user: str | None = Field(None, description="User name at the SMTP server; unset: no authentication.")
     mail_smtp_password_file: Path | None = Field(None, description="File with that user's password.")
-    mail_timeout_seconds: float = Field(20, gt=0, le=300, description="Longest that one mail may take.")
+    mail_timeout_seconds: float = Field(
+        20, gt=0, le=25, description="Longest wait for one answer of it; after 30 s another replica takes the mail."
+    )
     mail_sender: str = Field("Parley <parley@localhost>", description="From: of the mails.")
     mails_per_address: int = Field(
         5, ge=1, le=1000, description="Mails of one purpose that an address gets within an hour."
