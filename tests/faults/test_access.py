@@ -38,6 +38,7 @@ PUBLIC = {
 }
 # What services call and users may not, with requests that would be served.
 SERVICE = {
+    "parley.billing.v1.HoldService/ExtendHold": {"holdId": STRANGER, "maxQuantity": {"inputTokens": 1}},
     "parley.billing.v1.HoldService/GetHold": {"holdId": STRANGER},
     "parley.billing.v1.HoldService/PlaceHold": {
         "holdId": STRANGER, "userId": STRANGER, "model": "parley-nano-chat", "priceVersion": 1,

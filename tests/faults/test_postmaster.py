@@ -33,7 +33,7 @@ TTL = dt.timedelta(hours=1)
 
 class OneMicroEach:
     async def get(self, _model, version):
-        return Price(version, 1_000_000, 1_000_000, 1_000_000)
+        return Price(version, 1_000_000, 1_000_000, 1_000_000, 1_000_000, 1_000_000)
 
 
 class Server:

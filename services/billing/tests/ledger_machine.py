@@ -46,7 +46,11 @@ class ModelHold:
     user: uuid.UUID
     amount: int
     state: State = State.PENDING
-    used: tuple[int, int] | None = None
+    used: tuple | None = None
+    placed: int = 0
+
+    def __post_init__(self):
+        self.placed = self.amount
 
 
 @dataclass
@@ -122,15 +126,49 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             assert (placed.state, placed.amount_micros) == (hold.state, hold.amount)
 
-    def _place(self, hold, more=0):
-        return self.billing.place(hold.id, hold.user, "m", 1, Quantity(hold.amount + more), TTL, ORIGIN)
+    @rule(hold=holds, amount=st.integers(0, GRANT + 200), callers=st.integers(1, 3))
+    def extend(self, hold, amount, callers):
+        async def extend_at_once():
+            calls = (self.billing.extend(hold.id, Quantity(amount), TTL) for _ in range(callers))
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            if isinstance(answers[0], BaseException):
+                raise answers[0]
+            assert all(answer == answers[0] for answer in answers)
+            return answers[0]
 
-    @rule(hold=holds, tokens=st.integers(0, GRANT + 200), steps=st.integers(0, 20), callers=st.integers(1, 3))
-    def settle(self, hold, tokens, steps, callers):
-        used, quantity = (tokens, steps), Quantity(tokens, pixel_steps=steps)
+        extended = self.outcome(extend_at_once())
+        if hold.state is None:
+            assert extended == "NOT_FOUND"
+        elif hold.state is not State.PENDING:
+            assert extended == "FAILED_PRECONDITION"
+        elif amount - hold.amount > self.account(hold.user).available:
+            assert extended == "INSUFFICIENT_CREDITS"
+        else:
+            more = max(amount - hold.amount, 0)
+            hold.amount += more
+            self.account(hold.user).held += more
+            assert (extended.state, extended.amount_micros) == (State.PENDING, hold.amount)
+
+    def _place(self, hold, more=0):
+        return self.billing.place(hold.id, hold.user, "m", 1, Quantity(hold.placed + more), TTL, ORIGIN)
+
+    @rule(
+        hold=holds,
+        tokens=st.integers(0, GRANT + 200),
+        steps=st.integers(0, 20),
+        share=st.sampled_from([0, 0.5, 1]),
+        fallback=st.sampled_from([None, ("stand-in", 1)]),
+        callers=st.integers(1, 3),
+    )
+    def settle(self, hold, tokens, steps, share, fallback, callers):
+        cached = int(tokens * share)
+        used = quantity, _ = Quantity(tokens, pixel_steps=steps, cached_input_tokens=cached), fallback
+        price = -(-(10 * (tokens - cached) + 5 * cached + steps) // 10)
+        if fallback:
+            price = min(price, -(-(5 * (tokens - cached) + 4 * cached + steps) // 10))
 
         async def settle_at_once():
-            calls = (self.billing.settle(hold.id, quantity) for _ in range(callers))
+            calls = (self.billing.settle(hold.id, quantity, fallback) for _ in range(callers))
             answers = await asyncio.gather(*calls, return_exceptions=True)
             if isinstance(answers[0], BaseException):
                 raise answers[0]
@@ -146,7 +184,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert (settled == "IDEMPOTENCY_CONFLICT") == (used != hold.used)
         else:
             account = self.account(hold.user)
-            charge = min(tokens + -(-steps // 10), hold.amount)
+            charge = min(price, hold.amount)
             if hold.state is State.PENDING:
                 account.held -= hold.amount
             else:

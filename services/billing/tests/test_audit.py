@@ -115,6 +115,10 @@ FORGERIES = {
             WHERE user_id = :user AND state = 'SETTLED'""",
         {"unmatched_charges": 1},
     ),
+    "an extension that was not set aside": (
+        "UPDATE billing.holds SET max_output_tokens = max_output_tokens + 1 WHERE user_id = :user AND state = 'PENDING'",
+        {"mispriced_holds": 1},
+    ),
     "a hold of somebody else": (
         "UPDATE billing.holds SET user_id = gen_random_uuid() WHERE user_id = :user AND state = 'PENDING'",
         {"unmatched_holds": 1},

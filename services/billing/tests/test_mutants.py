@@ -64,6 +64,22 @@ UNDER_RACES = {
         races.settlements,
         Mutant(holds._SETTLE, "AND state IN ('PENDING', 'EXPIRED')\n        FOR UPDATE", without=ONE_CAUSE),
     ),
+    "an extension does not wait for another": (
+        races.extensions,
+        Mutant(
+            holds._EXTEND,
+            "AND max_audio_seconds <= :max_audio_seconds\n        FOR UPDATE",
+            "AND max_audio_seconds <= :max_audio_seconds",
+        ),
+    ),
+    "nobody looks at the balance when a hold grows": (
+        races.extensions_of_the_last_credits,
+        Mutant(
+            holds._EXTEND,
+            "AND account.balance_micros - account.held_micros >= :amount - hold.amount_micros",
+            without=AVAILABLE,
+        ),
+    ),
     "a release does not look at the state": (races.releases, Mutant(holds._RELEASE, "AND state = 'PENDING'")),
     "a grant may be there twice": (
         races.grants,
@@ -88,6 +104,9 @@ UNDER_SEQUENCES = {
     "a settlement frees what it charges only": Mutant(holds._SETTLE, "THEN hold.amount_micros ELSE 0 END AS freed", "THEN hold.price ELSE 0 END AS freed"),
     "a charge exceeds its hold": Mutant(holds._SETTLE, ", amount_micros) AS bigint) AS price", ") AS bigint) AS price"),
     "a charge is rounded down": Mutant(holds._SETTLE, " + 999999", ""),
+    "cached tokens cost as others": Mutant(holds._SETTLE, "coalesce(hold.cached_input_price, hold.input_price)", "hold.input_price"),
+    "a fallback charges what was asked": Mutant(holds._SETTLE, f" {holds._SERVED},", ""),
+    "an extension sets all of it aside again": Mutant(holds._EXTEND, "account.held_micros + :amount - hold.amount_micros", "account.held_micros + :amount"),
     "a late charge exceeds what is available": Mutant(holds._SETTLE, "ELSE LEAST(hold.price, account.balance_micros - account.held_micros, (", "ELSE LEAST(hold.price, (", AVAILABLE),
     "an expired promotion is redeemed": Mutant(promotions._REDEEM, "AND expires_at > now()"),
     "a grant is booked and not credited": Mutant(grants._GRANT, "account.balance_micros + given.amount_micros", "account.balance_micros"),

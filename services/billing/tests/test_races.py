@@ -117,6 +117,25 @@ async def settlements(client, gate):
     assert [entry.amount_micros for entry in (await client.entries(user)).entries] == [-7, GRANT]
 
 
+async def extensions(client, gate):
+    user = await newcomer(client)
+    hold = await client.place(user, 10)
+    await gate.one_answer(ACCOUNT, user, lambda: client.extend(hold.id, 30))
+    assert await client.credits(user) == (GRANT, 30, GRANT - 30)
+
+
+async def extensions_of_the_last_credits(client, gate):
+    user = await newcomer(client)
+    holds = [await client.place(user, 2) for _ in range(50)]
+    await client.place(user, GRANT - 150)
+    calls = [client.extend(hold.id, 12) for hold in holds]
+    answers = await gate.gather(ACCOUNT, user, calls)
+    refused = [answer for answer in answers if isinstance(answer, BaseException)]
+    assert len(answers) - len(refused) == 5
+    assert {getattr(error, "code", error) for error in refused} == {"INSUFFICIENT_CREDITS"}
+    assert await client.credits(user) == (GRANT, GRANT, 0)
+
+
 async def releases(client, gate):
     user = await newcomer(client)
     await client.place(user, 100)
@@ -156,6 +175,8 @@ SCENARIOS = (
     the_last_credits_of_a_key,
     places,
     settlements,
+    extensions,
+    extensions_of_the_last_credits,
     releases,
     grants,
     redemptions,
@@ -164,6 +185,7 @@ SCENARIOS = (
 
 SAID = {
     "two_hundred_holds_on_credits_for_one_hundred": "200 holds at once on credits for 100: 100 placed",
+    "extensions_of_the_last_credits": "50 extensions at once on credits for 5: 5 extended",
     "the_last_credits": "50 holds at once on credits for 5: 5 placed",
     "the_last_credits_of_a_key": "50 holds at once on a key with credits for 5: 5 placed",
     "the_last_uses_of_a_promotion": "50 redemptions at once of a code for 7: 7 redeemed",

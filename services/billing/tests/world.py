@@ -31,12 +31,17 @@ HoldState = hold_pb2.Hold.State
 
 
 class PriceList:
-    """One micro a prompt token, two a generated one, and a tenth for a pixel-step."""
+    """A micro a prompt token, half when cached, two a generated one, a tenth for a pixel-step, three for a second of sound.
+
+    `stand-in` has cheaper prompts and dearer answers.
+    """
 
     async def get(self, model, version):
-        if model not in ("m", "other/model") or version != 1:
+        if model not in ("m", "other/model", "stand-in") or version != 1:
             raise NotFound("price")
-        return Price(version, 1_000_000, 2_000_000, 100_000)
+        if model == "stand-in":
+            return Price(version, 500_000, 3_000_000, 100_000, 400_000, 3_000_000)
+        return Price(version, 1_000_000, 2_000_000, 100_000, 500_000, 3_000_000)
 
 
 class Client:
@@ -59,9 +64,18 @@ class Client:
         metadata = [*bearer(self._service), ("x-request-id", request_id or str(uuid.uuid4()))]
         return await told(self._holds.PlaceHold(request, metadata=metadata))
 
-    async def settle(self, hold_id, tokens=0, **more):
+    async def extend(self, hold_id, tokens=0, ttl_seconds=0, **more):
         quantity = credit_pb2.Quantity(**{"input_tokens": tokens} | more)
-        request = hold_service_pb2.SettleHoldRequest(hold_id=str(hold_id), quantity=quantity)
+        request = hold_service_pb2.ExtendHoldRequest(
+            hold_id=str(hold_id), max_quantity=quantity, ttl_seconds=ttl_seconds
+        )
+        return await told(self._holds.ExtendHold(request, metadata=bearer(self._service)))
+
+    async def settle(self, hold_id, tokens=0, served=None, **more):
+        quantity = credit_pb2.Quantity(**{"input_tokens": tokens} | more)
+        request = hold_service_pb2.SettleHoldRequest(
+            hold_id=str(hold_id), quantity=quantity, served_model=served or "", served_price_version=1 if served else 0
+        )
         return await told(self._holds.SettleHold(request, metadata=bearer(self._service)))
 
     async def release(self, hold_id):

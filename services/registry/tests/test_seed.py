@@ -1,6 +1,7 @@
 """The catalogue's file: what it may say, and what becomes of it."""
 
 import copy
+import json
 
 import pytest
 import sqlalchemy as sa
@@ -32,6 +33,10 @@ def test_the_shipped_catalogue_is_good(monkeypatch):
         ({"price": {"input_micros_per_million_tokens": -1}}, "input_micros_per_million_tokens"),
         ({"price": {"input_micros_per_million_tokens": 0.5}}, "input_micros_per_million_tokens"),
         ({"context_window": 0}, "states context_window"),
+        ({"price": {"cached_input_micros_per_million_tokens": 1}}, "is more than input_micros_per_million_tokens"),
+        ({"fallbacks": ["big"]}, "big cannot be a fallback of big"),
+        ({"fallbacks": ["painter"]}, "painter cannot be a fallback of big"),
+        ({"fallbacks": ["nobody"]}, "nobody cannot be a fallback of big"),
         ({"tokens_per_minute": -1}, "tokens_per_minute"),
         ({"colour": "red"}, "models.0.colour"),
         ({"id": "two words"}, "models.0.id"),
@@ -68,6 +73,34 @@ async def test_a_changed_price_is_a_new_version_and_the_old_one_stays(client, re
     new = (await client.resolve("big")).model.price
     assert (new.version, new.input_micros_per_million_tokens) == (old.version + 1, 11)
     assert await client.price("big", old.version) == old
+
+
+async def test_cached_tokens_and_sound_are_priced(client, repository):
+    assert (await client.resolve("big")).model.price.cached_input_micros_per_million_tokens == 10  # as the others
+    prices = {
+        "input_micros_per_million_tokens": 10,
+        "cached_input_micros_per_million_tokens": 4,
+        "micros_per_million_audio_seconds": 6,
+    }
+    await repository.seed(Catalogue.model_validate(changed(price=prices)))
+    await repository.seed(Catalogue.model_validate(changed(price=prices)))
+    price = (await client.resolve("big")).model.price
+    assert (price.cached_input_micros_per_million_tokens, price.micros_per_million_audio_seconds) == (4, 6)
+    listed = json.loads((await client.find("big")).data)["price"]
+    assert listed["cached_input_micros_per_million_tokens"] == 4
+    assert listed["micros_per_million_audio_seconds"] == 6
+    assert listed["version"] == price.version
+
+
+async def test_fallbacks_are_told_in_their_order(client, repository):
+    more = changed(fallbacks=["second", "third"])
+    more["models"] += [
+        more["models"][0] | {"id": name, "aliases": [], "default": False, "fallbacks": []}
+        for name in ("second", "third")
+    ]
+    await repository.seed(Catalogue.model_validate(more))
+    assert list((await client.resolve("large")).model.fallbacks) == ["second", "third"]
+    assert json.loads((await client.find("big")).data)["fallbacks"] == ["second", "third"]
 
 
 async def test_prices_are_immutable(rows):

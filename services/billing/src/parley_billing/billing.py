@@ -12,7 +12,7 @@ from parley_kit.errors import InvalidArgument, NotFound
 from parley_billing import metrics
 from parley_billing.clients import Prices
 from parley_billing.errors import InsufficientCredits, KeyLimitReached
-from parley_billing.hold import Hold, NewHold, Origin, State
+from parley_billing.hold import Hold, NewHold, Origin, Served, State
 from parley_billing.ledger import Audit, Balance, Entry
 from parley_billing.pricing import Quantity
 
@@ -43,8 +43,14 @@ class Store(Protocol):
         """None when there is no account, too little in it, or such a hold already; KeyLimitReached beyond a key's limit."""
         ...
 
-    async def settle(self, hold_id: uuid.UUID, quantity: Quantity, transfer_id: uuid.UUID) -> tuple[Hold, State] | None:
+    async def settle(
+        self, hold_id: uuid.UUID, quantity: Quantity, served: Served | None, transfer_id: uuid.UUID
+    ) -> tuple[Hold, State] | None:
         """Return the hold and what it was before; None when it was neither pending nor expired."""
+        ...
+
+    async def extend(self, hold_id: uuid.UUID, amount: int, max_quantity: Quantity, ttl: dt.timedelta) -> Hold | None:
+        """None when the hold is not pending or is for more in a part, or too little is available."""
         ...
 
     async def release(self, hold_id: uuid.UUID) -> Hold | None:
@@ -101,17 +107,42 @@ class Billing:
         available = 0 if balance is None else balance.available_micros
         raise InsufficientCredits(needed=new.amount_micros, available=available)
 
-    async def settle(self, hold_id: uuid.UUID, quantity: Quantity) -> Hold:
-        """Charge what was used, at most the hold's amount, and free the rest."""
+    async def extend(self, hold_id: uuid.UUID, max_quantity: Quantity, ttl: dt.timedelta) -> Hold:
+        """Set aside the price of a larger `max_quantity`; InsufficientCredits, and the hold as it was, when it cannot be."""
+        # A round is lost to another change of the hold or the account in the same moment.
+        while (hold := await self.get(hold_id)).may_extend(max_quantity):
+            amount = hold.price.of(max_quantity)
+            if amount > MOST_MICROS:
+                raise InvalidArgument("maxQuantity", f"costs {amount} micros, more than {MOST_MICROS}")
+            try:
+                extended = await self._store.extend(hold_id, amount, max_quantity, ttl)
+            except KeyLimitReached:
+                metrics.HOLDS.labels("extension_refused").inc()
+                raise
+            if extended:
+                metrics.HOLDS.labels("extended").inc()
+                return extended
+            balance = await self.balance(hold.user_id)
+            if balance.available_micros < amount - hold.amount_micros:
+                metrics.HOLDS.labels("extension_refused").inc()
+                raise InsufficientCredits(needed=amount - hold.amount_micros, available=balance.available_micros)
+        return hold
+
+    async def settle(self, hold_id: uuid.UUID, quantity: Quantity, fallback: tuple[str, int] | None = None) -> Hold:
+        """Charge what was used, at most the hold's amount, and free the rest.
+
+        `fallback` is the model that served in place of the hold's and the version of its price: the cheaper is charged.
+        """
+        served = Served(fallback[0], await self._prices.get(*fallback)) if fallback else None
         while True:
-            if done := await self._store.settle(hold_id, quantity, self._new_id()):
+            if done := await self._store.settle(hold_id, quantity, served, self._new_id()):
                 settled, was = done
                 metrics.HOLDS.labels("settled").inc()
                 metrics.CHARGED.inc(settled.charged_micros)
                 if was is State.EXPIRED:
                     metrics.SETTLED_LATE.inc()
                 return settled
-            if not (hold := await self.get(hold_id)).may_settle(quantity):
+            if not (hold := await self.get(hold_id)).may_settle(quantity, served):
                 return hold
 
     async def release(self, hold_id: uuid.UUID) -> Hold:

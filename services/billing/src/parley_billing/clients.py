@@ -38,6 +38,8 @@ class GrpcPrices:
             answer.input_micros_per_million_tokens,
             answer.output_micros_per_million_tokens,
             answer.micros_per_million_pixel_steps,
+            answer.cached_input_micros_per_million_tokens,
+            answer.micros_per_million_audio_seconds,
         )
         if len(self._known) >= _MOST:
             self._known.clear()

@@ -28,14 +28,33 @@ from parley_billing.reports import Statement, Usage
 
 
 def from_quantity(quantity: credit_pb2.Quantity) -> Quantity:
-    """Read counted units."""
-    return Quantity(quantity.input_tokens, quantity.output_tokens, quantity.pixel_steps)
+    """Read counted units; InvalidArgument when more prompt tokens are cached than there are."""
+    if quantity.cached_input_tokens > quantity.input_tokens:
+        raise InvalidArgument("quantity.cachedInputTokens", f"is more than the {quantity.input_tokens} inputTokens")
+    return Quantity(
+        quantity.input_tokens,
+        quantity.output_tokens,
+        quantity.pixel_steps,
+        quantity.cached_input_tokens,
+        quantity.audio_seconds,
+    )
+
+
+def from_maximum(quantity: credit_pb2.Quantity) -> Quantity:
+    """Read the most that a call can use: nobody knows before what of its prompt will be cached."""
+    if quantity.cached_input_tokens:
+        raise InvalidArgument("maxQuantity.cachedInputTokens", "must be 0")
+    return from_quantity(quantity)
 
 
 def to_quantity(quantity: Quantity) -> credit_pb2.Quantity:
     """Write counted units."""
     return credit_pb2.Quantity(
-        input_tokens=quantity.input_tokens, output_tokens=quantity.output_tokens, pixel_steps=quantity.pixel_steps
+        input_tokens=quantity.input_tokens,
+        output_tokens=quantity.output_tokens,
+        pixel_steps=quantity.pixel_steps,
+        cached_input_tokens=quantity.cached_input_tokens,
+        audio_seconds=quantity.audio_seconds,
     )
 
 
@@ -52,6 +71,8 @@ def to_hold(hold: Hold) -> hold_pb2.Hold:
         expire_time=_timestamp(hold.expires_at),
         quantity=None if hold.quantity is None else to_quantity(hold.quantity),
         api_key_id=_id(hold.api_key_id),
+        served_model=hold.served.model if hold.served else "",
+        served_price_version=hold.served.price.version if hold.served else 0,
     )
 
 
@@ -81,6 +102,8 @@ def to_entry(entry: Entry) -> credit_pb2.LedgerEntry:
         written.request_id = receipt.request_id
         written.trace_id = receipt.trace_id
         written.api_key_id = _id(receipt.api_key_id)
+        written.served_model = receipt.served_model
+        written.served_price_version = receipt.served_price_version
     return written
 
 

@@ -3,6 +3,7 @@
 ParleyError
 ├── InsufficientCredits  402
 ├── KeyLimitReached      402  of the API key, whatever the balance is
+├── HoldNotPending       409
 ├── HoldWasReleased      409
 ├── HoldWasSettled       409
 ├── PromotionUnknown     404
@@ -40,6 +41,13 @@ class KeyLimitReached(ParleyError):
             "ask for less, or use a key with a higher limit.",
             metadata={"needed_micros": str(needed), "left_micros": str(left)},
         )
+
+
+class HoldNotPending(FailedPrecondition):
+    """It was resolved, so it cannot grow."""
+
+    def __init__(self) -> None:
+        super().__init__("The hold was settled, released or expired; it cannot be extended.")
 
 
 class HoldWasReleased(FailedPrecondition):

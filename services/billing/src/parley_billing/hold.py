@@ -7,9 +7,9 @@ import enum
 import uuid
 from dataclasses import dataclass
 
-from parley_kit.errors import IdempotencyConflict
+from parley_kit.errors import IdempotencyConflict, InvalidArgument
 
-from parley_billing.errors import HoldWasReleased, HoldWasSettled
+from parley_billing.errors import HoldNotPending, HoldWasReleased, HoldWasSettled
 from parley_billing.pricing import Price, Quantity
 
 
@@ -54,8 +54,16 @@ class NewHold:
 
 
 @dataclass(frozen=True)
+class Served:
+    """The fallback that served in place of a hold's model, and its price."""
+
+    model: str
+    price: Price
+
+
+@dataclass(frozen=True)
 class Hold:
-    """A hold as it stands."""
+    """A hold as it stands. `placed_quantity` is the most that it was placed for; extensions raise `max_quantity`."""
 
     id: uuid.UUID
     user_id: uuid.UUID
@@ -68,17 +76,29 @@ class Hold:
     quantity: Quantity | None
     expires_at: dt.datetime
     api_key_id: uuid.UUID | None
+    placed_quantity: Quantity
+    served: Served | None
 
     def check_same(self, user_id: uuid.UUID, model: str, price_version: int, max_quantity: Quantity) -> None:
         """Refuse a repeated id that comes with other contents."""
-        mine = (self.user_id, self.model, self.price.version, self.max_quantity)
+        mine = (self.user_id, self.model, self.price.version, self.placed_quantity)
         if mine != (user_id, model, price_version, max_quantity):
             raise IdempotencyConflict("holdId")
 
-    def may_settle(self, quantity: Quantity) -> bool:
-        """Whether a settlement is still to be done; False when it was done with the same quantity."""
+    def may_extend(self, max_quantity: Quantity) -> bool:
+        """Whether an extension is still to be done; False when as much is held already."""
+        if self.state is not State.PENDING:
+            raise HoldNotPending
+        if max_quantity <= self.max_quantity:
+            return False
+        if not self.max_quantity <= max_quantity:
+            raise InvalidArgument("maxQuantity", "is less than what is held, in one of its parts")
+        return True
+
+    def may_settle(self, quantity: Quantity, served: Served | None = None) -> bool:
+        """Whether a settlement is still to be done; False when it was done with the same contents."""
         if self.state is State.SETTLED:
-            if self.quantity != quantity:
+            if (self.quantity, self.served) != (quantity, served):
                 raise IdempotencyConflict("quantity")
             return False
         if self.state is State.RELEASED:

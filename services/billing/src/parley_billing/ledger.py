@@ -33,6 +33,8 @@ class Receipt:
     request_id: str
     trace_id: str
     api_key_id: uuid.UUID | None
+    served_model: str
+    served_price_version: int
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Audit:
     unmatched_grants: int
     unmatched_promotions: int
     drifted_keys: int
+    mispriced_holds: int
 
     @property
     def drift(self) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge
 
-HOLDS = Counter("parley_holds_total", "Holds by outcome: placed, refused, settled, released, expired.", ["outcome"])
+HOLDS = Counter("parley_holds_total", "Holds by outcome; README.md lists them.", ["outcome"])
 PENDING = Gauge("parley_holds_pending", "Holds that are not resolved, as the last sweep saw them.")
 CHARGED = Counter("parley_charged_micros_total", "Micro-credits charged.")
 SETTLED_LATE = Counter("parley_holds_settled_late_total", "Holds that were charged after they had expired.")

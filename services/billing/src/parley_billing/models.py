@@ -7,7 +7,7 @@ from typing import Final
 
 import sqlalchemy as sa
 from parley_kit.db import metadata as kit_metadata
-from sqlalchemy.dialects.postgresql import UUID
+from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
 SCHEMA: Final = "billing"
 metadata = kit_metadata(SCHEMA)
@@ -99,11 +99,26 @@ holds = sa.Table(
     sa.Column("trace_id", sa.Text, nullable=False, server_default=""),
     sa.Column("api_key_id", UUID(as_uuid=True)),
     sa.Column("api_key_limit_micros", sa.BigInteger),
+    sa.Column("cached_input_price", sa.BigInteger, comment="NULL: that of the other prompt tokens."),
+    sa.Column("audio_second_price", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("max_audio_seconds", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("cached_input_tokens", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("audio_seconds", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column(
+        "placed_units",
+        ARRAY(sa.BigInteger),
+        comment="The most that it was placed for, in the order of Quantity; NULL: what the max_… columns say.",
+    ),
+    sa.Column("served_model", sa.Text, comment="The fallback that served; NULL: the model itself."),
+    sa.Column("served_price_version", sa.Integer),
+    sa.Column("served_prices", ARRAY(sa.BigInteger), comment="Of that version, in the order of Quantity."),
     sa.CheckConstraint("state IN ('PENDING', 'SETTLED', 'RELEASED', 'EXPIRED')", name="state"),
     sa.CheckConstraint("amount_micros >= 0", name="amount_not_negative"),
     sa.CheckConstraint("charged_micros BETWEEN 0 AND amount_micros", name="charged_at_most_amount"),
     sa.CheckConstraint("state = 'SETTLED' OR charged_micros = 0", name="only_settled_are_charged"),
     sa.CheckConstraint("(state = 'PENDING') = (resolved_at IS NULL)", name="resolved"),
+    sa.CheckConstraint("cached_input_tokens <= coalesce(input_tokens, 0)", name="cached_are_input"),
+    sa.CheckConstraint("(served_model IS NULL) = (served_prices IS NULL)", name="served_at_a_price"),
 )
 _pending = sa.text("state = 'PENDING'")
 sa.Index("ix_holds_expires_at", holds.c.expires_at, postgresql_where=_pending)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 _MILLION = 1_000_000
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """Counted units: prompt tokens, generated tokens, width x height x steps."""
+    """Counted units: prompt tokens, generated tokens, width x height x steps, cached prompt tokens, seconds of sound.
+
+    The cached ones are among the prompt tokens.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     pixel_steps: int = 0
+    cached_input_tokens: int = 0
+    audio_seconds: int = 0
+
+    def __le__(self, other: Quantity) -> bool:
+        """Whether no unit is more than the other's."""
+        return all(mine <= theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True))
 
 
 @dataclass(frozen=True)
@@ -24,12 +33,16 @@ class Price:
     input_tokens: int
     output_tokens: int
     pixel_steps: int
+    cached_input_tokens: int
+    audio_seconds: int
 
     def of(self, quantity: Quantity) -> int:
         """Return the price of a quantity in micros, rounded up once at the end."""
         total = (
-            quantity.input_tokens * self.input_tokens
+            (quantity.input_tokens - quantity.cached_input_tokens) * self.input_tokens
+            + quantity.cached_input_tokens * self.cached_input_tokens
             + quantity.output_tokens * self.output_tokens
             + quantity.pixel_steps * self.pixel_steps
+            + quantity.audio_seconds * self.audio_seconds
         )
         return -(-total // _MILLION)

@@ -39,6 +39,8 @@ def to_price(price: Price) -> model_pb2.Price:
         input_micros_per_million_tokens=price.input_tokens,
         output_micros_per_million_tokens=price.output_tokens,
         micros_per_million_pixel_steps=price.pixel_steps,
+        cached_input_micros_per_million_tokens=price.cached_input_tokens,
+        micros_per_million_audio_seconds=price.audio_seconds,
     )
 
 
@@ -54,6 +56,7 @@ def to_resolved(model: Model) -> catalog_service_pb2.ResolveModelResponse:
             context_window=model.context_window,
             max_output_tokens=model.max_output_tokens,
             tokens_per_minute=model.tokens_per_minute,
+            fallbacks=model.fallbacks,
             price=to_price(model.price),
             available=model.available,
             created=_seconds(model),
@@ -96,10 +99,13 @@ def to_openai(model: Model) -> dict[str, Any]:
             "input_micros_per_million_tokens": model.price.input_tokens,
             "output_micros_per_million_tokens": model.price.output_tokens,
             "micros_per_million_pixel_steps": model.price.pixel_steps,
+            "cached_input_micros_per_million_tokens": model.price.cached_input_tokens,
+            "micros_per_million_audio_seconds": model.price.audio_seconds,
         },
         "available": model.available,
         "aliases": list(model.aliases),
         "default": model.is_default,
+        "fallbacks": list(model.fallbacks),
     }
 
 

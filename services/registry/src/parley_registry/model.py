@@ -22,12 +22,14 @@ class Task(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Price:
-    """One immutable version, in micros per million tokens or pixel-steps."""
+    """One immutable version, in micros per million tokens, pixel-steps or seconds of sound."""
 
     version: int
     input_tokens: int
     output_tokens: int
     pixel_steps: int
+    cached_input_tokens: int
+    audio_seconds: int
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Model:
     tokens_per_minute: int
     price: Price
     endpoints: tuple[Endpoint, ...]
+    fallbacks: tuple[str, ...]
     created_at: dt.datetime
 
     @property

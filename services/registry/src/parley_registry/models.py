@@ -6,6 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 from parley_kit.db import metadata as kit_metadata
+from sqlalchemy.dialects.postgresql import ARRAY
 
 SCHEMA: Final = "registry"
 metadata = kit_metadata(SCHEMA)
@@ -24,6 +25,7 @@ models = sa.Table(
     sa.Column("context_window", sa.Integer, nullable=False),
     sa.Column("max_output_tokens", sa.Integer, nullable=False),
     sa.Column("tokens_per_minute", sa.Integer, nullable=False, server_default="200000"),
+    sa.Column("fallbacks", ARRAY(sa.Text), nullable=False, server_default="{}"),
     sa.Column("is_default", sa.Boolean, nullable=False),
     sa.Column("in_catalogue", sa.Boolean, nullable=False),
     sa.Column("created_at", _moment, nullable=False, server_default=_now),
@@ -48,9 +50,13 @@ prices = sa.Table(
     sa.Column("input_price", sa.BigInteger, nullable=False),
     sa.Column("output_price", sa.BigInteger, nullable=False),
     sa.Column("pixel_step_price", sa.BigInteger, nullable=False),
+    sa.Column("cached_input_price", sa.BigInteger, comment="NULL: that of the other prompt tokens."),
+    sa.Column("audio_second_price", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("created_at", _moment, nullable=False, server_default=_now),
     sa.CheckConstraint("version >= 1", name="version"),
     sa.CheckConstraint("input_price >= 0 AND output_price >= 0 AND pixel_step_price >= 0", name="not_negative"),
+    sa.CheckConstraint("cached_input_price BETWEEN 0 AND input_price", name="cached_not_dearer"),
+    sa.CheckConstraint("audio_second_price >= 0", name="audio_not_negative"),
     comment="Immutable: a new price is a new version.",
 )
 

@@ -21,7 +21,8 @@ _MODELS = """
         coalesce(LEAST(nullif(model.context_window, 0), living.context_window), 0) AS context_window,
         coalesce(LEAST(nullif(model.max_output_tokens, 0), living.max_output_tokens), 0) AS max_output_tokens,
         CASE WHEN model.task = 'chat' THEN model.tokens_per_minute ELSE 0 END AS tokens_per_minute,
-        price.version, price.input_price, price.output_price, price.pixel_step_price,
+        price.version, price.input_price, price.output_price, price.pixel_step_price, price.cached_input_price,
+        price.audio_second_price, model.fallbacks,
         ARRAY(SELECT alias FROM registry.aliases WHERE model_id = model.id ORDER BY alias) AS aliases,
         living.replica_ids, living.addresses
     FROM registry.models AS model
@@ -155,6 +156,8 @@ async def _add_price(connection: AsyncConnection, model: str, price: SeedPrice) 
         price.input_micros_per_million_tokens,
         price.output_micros_per_million_tokens,
         price.micros_per_million_pixel_steps,
+        price.cached_price,
+        price.micros_per_million_audio_seconds,
     )
     if row is None or _to_price(row) != wanted:
         await connection.execute(
@@ -164,12 +167,15 @@ async def _add_price(connection: AsyncConnection, model: str, price: SeedPrice) 
                 input_price=wanted.input_tokens,
                 output_price=wanted.output_tokens,
                 pixel_step_price=wanted.pixel_steps,
+                cached_input_price=wanted.cached_input_tokens,
+                audio_second_price=wanted.audio_seconds,
             )
         )
 
 
 def _to_price(row: sa.Row[Any]) -> Price:
-    return Price(row.version, row.input_price, row.output_price, row.pixel_step_price)
+    cached = row.input_price if row.cached_input_price is None else row.cached_input_price
+    return Price(row.version, row.input_price, row.output_price, row.pixel_step_price, cached, row.audio_second_price)
 
 
 def _to_model(row: sa.Row[Any]) -> Model:
@@ -185,6 +191,7 @@ def _to_model(row: sa.Row[Any]) -> Model:
         max_output_tokens=row.max_output_tokens,
         tokens_per_minute=row.tokens_per_minute,
         price=_to_price(row),
+        fallbacks=tuple(row.fallbacks),
         endpoints=tuple(map(Endpoint, row.replica_ids or (), row.addresses or ())),
         created_at=row.created_at,
     )

@@ -19,11 +19,26 @@ class _Strict(BaseModel):
 
 
 class SeedPrice(_Strict):
-    """Micros per million units; what a task does not count stays 0."""
+    """Micros per million units; what a task does not count stays 0. Cached prompt tokens cost the same unless stated."""
 
     input_micros_per_million_tokens: Micros = 0
+    cached_input_micros_per_million_tokens: Micros | None = None
     output_micros_per_million_tokens: Micros = 0
     micros_per_million_pixel_steps: Micros = 0
+    micros_per_million_audio_seconds: Micros = 0
+
+    @property
+    def cached_price(self) -> int:
+        """What cached prompt tokens cost."""
+        stated = self.cached_input_micros_per_million_tokens
+        return self.input_micros_per_million_tokens if stated is None else stated
+
+    @model_validator(mode="after")
+    def cached_tokens_are_not_dearer(self) -> Self:
+        """Refuse a price that would exceed the hold, which is placed for a prompt that is not cached."""
+        if self.cached_price > self.input_micros_per_million_tokens:
+            raise ValueError("cached_input_micros_per_million_tokens is more than input_micros_per_million_tokens")
+        return self
 
 
 class SeedModel(_Strict):
@@ -39,6 +54,7 @@ class SeedModel(_Strict):
     context_window: Annotated[int, Field(ge=0)] = 0
     max_output_tokens: Annotated[int, Field(ge=0)] = 0
     tokens_per_minute: Annotated[int, Field(ge=0, le=10**9)] = TOKENS_PER_MINUTE
+    fallbacks: Annotated[list[Name], Field(max_length=5)] = []
     price: SeedPrice
 
     @model_validator(mode="after")
@@ -71,6 +87,13 @@ class Catalogue(_Strict):
                 if name in owner:
                     raise ValueError(f"the name {name} belongs to both {owner[name]} and {model.id}")
                 owner[name] = model.id
+        chat = {model.id for model in self.models if model.task is Task.CHAT}
+        for model in self.models:
+            for name in model.fallbacks:
+                if model.task is not Task.CHAT or name not in chat - {model.id}:
+                    raise ValueError(
+                        f"{name} cannot be a fallback of {model.id}: both are to be chat models of this file"
+                    )
         for task in Task:
             defaults = [model.id for model in self.models if model.task is task and model.default]
             if len(defaults) > 1:

@@ -39,7 +39,8 @@ _BALANCE = sa.text("SELECT balance_micros, held_micros FROM billing.accounts WHE
 ENTRY = """
     SELECT entry.seq, entry.id, entry.account_id, entry.transfer_id, entry.amount_micros, entry.balance_after_micros,
         entry.created_at, transfer.kind, hold.id AS hold_id, hold.model, hold.input_tokens, hold.output_tokens,
-        hold.pixel_steps, hold.price_version, hold.request_id, hold.trace_id, hold.api_key_id
+        hold.pixel_steps, hold.cached_input_tokens, hold.audio_seconds, hold.price_version, hold.request_id, hold.trace_id,
+        hold.served_model, hold.served_price_version, hold.api_key_id
     FROM billing.entries AS entry
     JOIN billing.transfers AS transfer ON transfer.id = entry.transfer_id
     LEFT JOIN billing.holds AS hold
@@ -87,8 +88,12 @@ def _to_receipt(row: sa.Row[Any]) -> Receipt:
         hold_id=row.hold_id,
         model=row.model,
         price_version=row.price_version,
-        quantity=Quantity(row.input_tokens, row.output_tokens, row.pixel_steps),
+        quantity=Quantity(
+            row.input_tokens, row.output_tokens, row.pixel_steps, row.cached_input_tokens, row.audio_seconds
+        ),
         request_id=row.request_id,
         trace_id=row.trace_id,
         api_key_id=row.api_key_id,
+        served_model=row.served_model or "",
+        served_price_version=row.served_price_version or 0,
     )

@@ -69,7 +69,11 @@ _AUDIT = sa.text("""
                     coalesce(sum(amount_micros) FILTER (WHERE state = 'PENDING'), 0) AS held
                 FROM billing.holds WHERE api_key_id IS NOT NULL GROUP BY api_key_id
             ) AS summed ON summed.api_key_id = key.id
-            WHERE (key.spent_micros, key.held_micros) IS DISTINCT FROM (summed.spent, summed.held)) AS drifted_keys
+            WHERE (key.spent_micros, key.held_micros) IS DISTINCT FROM (summed.spent, summed.held)) AS drifted_keys,
+        (SELECT count(*) FROM billing.holds WHERE amount_micros <> div(
+            CAST(max_input_tokens AS numeric) * input_price + CAST(max_output_tokens AS numeric) * output_price
+            + CAST(max_pixel_steps AS numeric) * pixel_step_price + CAST(max_audio_seconds AS numeric) * audio_second_price
+            + 999999, 1000000)) AS mispriced_holds
 """)
 
 

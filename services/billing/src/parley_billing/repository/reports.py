@@ -15,7 +15,8 @@ from parley_billing.repository.base import Base
 _USAGE = sa.text("""
     SELECT (resolved_at AT TIME ZONE 'UTC')::date AS day, model, api_key_id, count(*) AS calls,
         sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens,
-        sum(pixel_steps)::bigint AS pixel_steps, sum(charged_micros)::bigint AS charged_micros
+        sum(pixel_steps)::bigint AS pixel_steps, sum(cached_input_tokens)::bigint AS cached_input_tokens,
+        sum(audio_seconds)::bigint AS audio_seconds, sum(charged_micros)::bigint AS charged_micros
     FROM billing.holds
     WHERE user_id = :user_id AND state = 'SETTLED' AND resolved_at >= :begin AND resolved_at < :end
     GROUP BY 1, 2, 3
@@ -65,7 +66,9 @@ class ReportRepository(Base):
                 day=row.day,
                 model=row.model,
                 calls=row.calls,
-                quantity=Quantity(row.input_tokens, row.output_tokens, row.pixel_steps),
+                quantity=Quantity(
+                    row.input_tokens, row.output_tokens, row.pixel_steps, row.cached_input_tokens, row.audio_seconds
+                ),
                 charged_micros=row.charged_micros,
                 api_key_id=row.api_key_id,
             )

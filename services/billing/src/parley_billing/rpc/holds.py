@@ -12,7 +12,7 @@ from parley.billing.v1 import hold_pb2, hold_service_pb2, hold_service_pb2_grpc
 from parley_kit.context import current
 
 from parley_billing.billing import Billing
-from parley_billing.convert import from_quantity, to_hold
+from parley_billing.convert import from_maximum, from_quantity, to_hold
 from parley_billing.hold import Origin
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -32,7 +32,7 @@ class HoldService(hold_service_pb2_grpc.HoldServiceServicer):
             uuid.UUID(request.user_id),
             request.model,
             request.price_version,
-            from_quantity(request.max_quantity),
+            from_maximum(request.max_quantity),
             dt.timedelta(seconds=request.ttl_seconds or _TTL_SECONDS),
             Origin(
                 current().request_id,
@@ -43,9 +43,16 @@ class HoldService(hold_service_pb2_grpc.HoldServiceServicer):
         )
         return to_hold(hold)
 
+    async def ExtendHold(self, request: hold_service_pb2.ExtendHoldRequest, context: Context) -> hold_pb2.Hold:
+        """Set more credits aside."""
+        ttl = dt.timedelta(seconds=request.ttl_seconds)
+        return to_hold(await self._billing.extend(uuid.UUID(request.hold_id), from_maximum(request.max_quantity), ttl))
+
     async def SettleHold(self, request: hold_service_pb2.SettleHoldRequest, context: Context) -> hold_pb2.Hold:
         """Charge what was used."""
-        return to_hold(await self._billing.settle(uuid.UUID(request.hold_id), from_quantity(request.quantity)))
+        fallback = (request.served_model, request.served_price_version) if request.served_model else None
+        quantity = from_quantity(request.quantity)
+        return to_hold(await self._billing.settle(uuid.UUID(request.hold_id), quantity, fallback))
 
     async def ReleaseHold(self, request: hold_service_pb2.ReleaseHoldRequest, context: Context) -> hold_pb2.Hold:
         """Free a hold."""
