@@ -1,10 +1,12 @@
 """One mesh for every test below this folder."""
 
 import os
+from pathlib import Path
 
 import asyncpg
 import httpx
 import pytest_asyncio
+import yaml
 from parley_dev.mesh import RunningMesh
 from parley_dev.testing import mesh_on_free_ports, temporary_home
 
@@ -12,6 +14,8 @@ from .framework.collector import collector
 from .framework.operator import Operator
 from .framework.person import Person
 
+ROOT = Path(__file__).resolve().parents[1]
+BUILT_IN, ABSENT = "parley-nano-chat", "absent-chat"
 # A proxy in the environment is not for loopback.
 os.environ["NO_PROXY"] = "127.0.0.1,localhost"
 
@@ -31,11 +35,32 @@ async def mesh(traces):
         "PARLEY_EDGE_ADDRESS_PER_MINUTE": "1000000",
         "PARLEY_EDGE_USER_PER_MINUTE": "1000000",
         "PARLEY_EDGE_CREDENTIALS_PER_MINUTE": "1000000",
+        "PARLEY_CHAT_SLICE_TOKENS": "48",  # so that answers of the built-in model are extended
     }
     with temporary_home() as home:
+        settings["PARLEY_REGISTRY_CATALOGUE_FILE"] = str(_catalogue(home.parent))
         async with RunningMesh(mesh_on_free_ports(home, extra_env=settings)) as running:
             Person.outbox = running.mesh.outbox
             yield running
+
+
+def _catalogue(folder: Path) -> Path:
+    """Write the shipped catalogue with one more model, that nobody serves."""
+    catalogue = yaml.safe_load((ROOT / "services" / "registry" / "catalogue.yaml").read_text())
+    built_in = next(model for model in catalogue["models"] if model["id"] == BUILT_IN)
+    dear = {name: 10 * price for name, price in built_in["price"].items()}
+    more = {
+        "id": ABSENT,
+        "display_name": "Absent",
+        "aliases": [],
+        "default": False,
+        "fallbacks": [BUILT_IN],
+        "price": dear,
+    }
+    catalogue["models"].append(built_in | more)
+    file = folder / "catalogue.yaml"
+    file.write_text(yaml.safe_dump(catalogue))
+    return file
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -68,8 +68,8 @@ UNDER_RACES = {
         races.extensions,
         Mutant(
             holds._EXTEND,
-            "AND max_audio_seconds <= :max_audio_seconds\n        FOR UPDATE",
-            "AND max_audio_seconds <= :max_audio_seconds",
+            ":max_pixel_steps, :max_audio_seconds)\n        FOR UPDATE",
+            ":max_pixel_steps, :max_audio_seconds)",
         ),
     ),
     "nobody looks at the balance when a hold grows": (

@@ -10,7 +10,8 @@ from parley_chat.generation import Price, Usage
 from parley_kit.errors import FailedPrecondition, IdempotencyConflict, NotFound, ParleyError, Unavailable
 
 MODEL, OTHER_MODEL = "m", "n"
-PRICE = Price(version=3, input_micros=1_000_000, output_micros=2_000_000)
+PRICE = Price(version=3, input_micros=1_000_000, output_micros=2_000_000, cached_input_micros=500_000)
+OTHER_PRICE = Price(version=5, input_micros=1_000_000, output_micros=1_000_000, cached_input_micros=500_000)
 WINDOW, LIMIT = 1000, 500
 TOKENS_PER_MINUTE = 100_000
 DEAD = [0] * 100_000  # an engine that dies at once, however often it is asked
@@ -21,6 +22,10 @@ class FakeBilling:
 
     def __init__(self):
         self.holds = {}
+        self.held = {}
+        """Generated tokens that each hold is for."""
+        self.credits = None
+        """Tokens that all holds together may be for; None for any number."""
         self.charges = {}
         self.calls = []
         self.down = False
@@ -36,16 +41,38 @@ class FakeBilling:
         self._answer("place")
         if self.poor:
             raise ParleyError("too poor", reason=ErrorReason.ERROR_REASON_INSUFFICIENT_CREDITS)
+        self._hold(hold_id, maximum.output_tokens)
         self.holds.setdefault(hold_id, "PENDING")
         if self.lose_answers:
             raise Unavailable("The answer was lost.")
 
-    async def settle(self, hold_id, usage):
+    async def extend(self, hold_id, maximum, ttl_seconds):
+        self._answer("extend")
+        if self._state(hold_id) != "PENDING":
+            raise FailedPrecondition("not pending")
+        self._hold(hold_id, maximum.output_tokens)
+        if self.lose_answers:
+            raise Unavailable("The answer was lost.")
+        return self.held[hold_id]
+
+    def _hold(self, hold_id, tokens):
+        held = self.held.get(hold_id, 0)
+        left = tokens if self.credits is None else self.credits - sum(self.held.values())
+        if tokens - held > left:
+            metadata = {"available_micros": str(left * 2)}
+            raise ParleyError("too poor", reason=ErrorReason.ERROR_REASON_INSUFFICIENT_CREDITS, metadata=metadata)
+        self.held[hold_id] = max(held, tokens)
+
+    async def settle(self, hold_id, usage, served=None):
         self._answer("settle")
         state = self._state(hold_id)
         if state == "RELEASED":
             raise FailedPrecondition("released")
+        assert usage.output_tokens <= self.held[hold_id]
         charge = PRICE.charge(usage)
+        if served is not None:
+            assert served == (OTHER_MODEL, OTHER_PRICE.version)
+            charge = min(charge, OTHER_PRICE.charge(usage))
         if state == "SETTLED" and self.charges[hold_id] != charge:
             raise IdempotencyConflict("quantity")
         self.holds[hold_id], self.charges[hold_id] = "SETTLED", charge
@@ -75,12 +102,18 @@ class FakeRegistry:
     def __init__(self):
         self.endpoints = ("one:1", "two:2")
         self.tokens_per_minute = TOKENS_PER_MINUTE
+        self.fallbacks = ()
+        self.gone = set()
+        """Models without a living replica."""
 
     async def resolve(self, name):
         model = {"": MODEL, "alias": MODEL, MODEL: MODEL, OTHER_MODEL: OTHER_MODEL}.get(name)
         if model is None:
             raise ParleyError("There is no such model.", reason=ErrorReason.ERROR_REASON_MODEL_NOT_FOUND)
-        return ResolvedModel(model, PRICE, WINDOW, LIMIT, self.tokens_per_minute, self.endpoints)
+        price = PRICE if model == MODEL else OTHER_PRICE
+        endpoints = () if model in self.gone else self.endpoints
+        fallbacks = self.fallbacks if model == MODEL else ()
+        return ResolvedModel(model, price, WINDOW, LIMIT, self.tokens_per_minute, endpoints, fallbacks)
 
 
 def words(count, start=0):

@@ -64,7 +64,8 @@ async def test_one_document(call, chat):
     (choice,) = document["choices"]
     assert choice["message"] == {"role": "assistant", "content": words(4), "refusal": None}
     assert choice["finish_reason"] == "length"
-    assert document["usage"] == {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
+    counts = {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
+    assert document["usage"] == counts | {"prompt_tokens_details": {"cached_tokens": 0}}
     assert list(chat.billing.charges.values()) == [15]
 
 
@@ -77,7 +78,8 @@ async def test_a_stream(call, chat):
     assert told[-2]["choices"][0]["finish_reason"] == "stop"
     assert all(chunk["usage"] is None for chunk in told[:-1])
     assert told[-1]["choices"] == []
-    assert told[-1]["usage"] == {"prompt_tokens": 7, "completion_tokens": 10, "total_tokens": 17}
+    counts = {"prompt_tokens": 7, "completion_tokens": 10, "total_tokens": 17}
+    assert told[-1]["usage"] == counts | {"prompt_tokens_details": {"cached_tokens": 0}}
     assert list(chat.billing.charges.values()) == [27]
 
 

@@ -103,7 +103,8 @@ async def test_the_events_are_the_ai_sdks(me):
         "type": "finish",
         "seq": 8,
         "finishReason": "length",
-        "messageMetadata": about | {"usage": {"inputTokens": 7, "outputTokens": 4}, "chargedMicros": "15"},
+        "messageMetadata": about
+        | {"usage": {"inputTokens": 7, "outputTokens": 4, "cachedInputTokens": 0}, "chargedMicros": "15"},
     }
 
 

@@ -40,6 +40,7 @@ class Replica:
             self.repository,
             self.settlements,
             self.registry,
+            self.billing,
             self.llm,
             policy,
             checkpoint_seconds=0.01,
@@ -56,6 +57,7 @@ class Replica:
             hold_seconds=600,
             patience_seconds=0.2,
             max_generations_per_user=4,
+            slice_tokens=policy.slice_tokens,
         )
         self.conversations = Conversations(self.repository, self.registry, self.manager)
         self.answers = Answers(self.repository, self.manager, self.following)

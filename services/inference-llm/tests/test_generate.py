@@ -56,6 +56,17 @@ async def test_greedy_is_the_same_every_time_and_sampling_is_not(client):
     assert len(seeded) == 1
 
 
+async def test_what_the_engine_has_of_a_prompt_is_counted(client):
+    words = "Count these words, all of them: " + "one two three four five six seven eight nine ten " * 20
+    first, second = [await client.generate(words, max_output_tokens=3) for _ in range(2)]
+    assert {step.cached_input_tokens for step in first} == {0}
+    (cached,) = {step.cached_input_tokens for step in second}
+    assert 0 < cached < second[0].input_tokens
+    rest = await client.generate(words, max_output_tokens=3, continuation="one two three " * 100)
+    rest = await client.generate(words, max_output_tokens=3, continuation="one two three " * 100)
+    assert all(step.cached_input_tokens <= step.input_tokens for step in rest)
+
+
 async def test_a_stop_text_ends_the_answer_and_is_not_in_it(client):
     whole = text(await client.generate("Hello!", max_output_tokens=30))
     stop = whole[10:14]

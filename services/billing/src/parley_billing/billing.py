@@ -110,12 +110,12 @@ class Billing:
     async def extend(self, hold_id: uuid.UUID, max_quantity: Quantity, ttl: dt.timedelta) -> Hold:
         """Set aside the price of a larger `max_quantity`; InsufficientCredits, and the hold as it was, when it cannot be."""
         # A round is lost to another change of the hold or the account in the same moment.
-        while (hold := await self.get(hold_id)).may_extend(max_quantity):
-            amount = hold.price.of(max_quantity)
+        while (wanted := (hold := await self.get(hold_id)).extended(max_quantity)) != hold.max_quantity:
+            amount = hold.price.of(wanted)
             if amount > MOST_MICROS:
                 raise InvalidArgument("maxQuantity", f"costs {amount} micros, more than {MOST_MICROS}")
             try:
-                extended = await self._store.extend(hold_id, amount, max_quantity, ttl)
+                extended = await self._store.extend(hold_id, amount, wanted, ttl)
             except KeyLimitReached:
                 metrics.HOLDS.labels("extension_refused").inc()
                 raise

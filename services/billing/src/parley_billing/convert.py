@@ -71,6 +71,7 @@ def to_hold(hold: Hold) -> hold_pb2.Hold:
         expire_time=_timestamp(hold.expires_at),
         quantity=None if hold.quantity is None else to_quantity(hold.quantity),
         api_key_id=_id(hold.api_key_id),
+        max_quantity=to_quantity(hold.max_quantity),
         served_model=hold.served.model if hold.served else "",
         served_price_version=hold.served.price.version if hold.served else 0,
     )

@@ -7,7 +7,7 @@ import enum
 import uuid
 from dataclasses import dataclass
 
-from parley_kit.errors import IdempotencyConflict, InvalidArgument
+from parley_kit.errors import IdempotencyConflict
 
 from parley_billing.errors import HoldNotPending, HoldWasReleased, HoldWasSettled
 from parley_billing.pricing import Price, Quantity
@@ -85,15 +85,11 @@ class Hold:
         if mine != (user_id, model, price_version, max_quantity):
             raise IdempotencyConflict("holdId")
 
-    def may_extend(self, max_quantity: Quantity) -> bool:
-        """Whether an extension is still to be done; False when as much is held already."""
+    def extended(self, max_quantity: Quantity) -> Quantity:
+        """Return what is to be held: in each unit the most that anybody asked for."""
         if self.state is not State.PENDING:
             raise HoldNotPending
-        if max_quantity <= self.max_quantity:
-            return False
-        if not self.max_quantity <= max_quantity:
-            raise InvalidArgument("maxQuantity", "is less than what is held, in one of its parts")
-        return True
+        return self.max_quantity.at_least(max_quantity)
 
     def may_settle(self, quantity: Quantity, served: Served | None = None) -> bool:
         """Whether a settlement is still to be done; False when it was done with the same contents."""

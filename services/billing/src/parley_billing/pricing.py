@@ -20,9 +20,9 @@ class Quantity:
     cached_input_tokens: int = 0
     audio_seconds: int = 0
 
-    def __le__(self, other: Quantity) -> bool:
-        """Whether no unit is more than the other's."""
-        return all(mine <= theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True))
+    def at_least(self, other: Quantity) -> Quantity:
+        """Return the larger of each unit."""
+        return Quantity(*map(max, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ def build() -> Service:
         repository,
         settlements,
         registry,
+        billing,
         llm,
         _policy(settings),
         checkpoint_seconds=settings.checkpoint_seconds,
@@ -68,6 +69,7 @@ def build() -> Service:
         hold_seconds=settings.hold_seconds,
         patience_seconds=settings.admission_patience_seconds,
         max_generations_per_user=settings.max_generations_per_user,
+        slice_tokens=settings.slice_tokens,
     )
     conversations = Conversations(repository, registry, manager)
     answers = Answers(repository, manager, following)
@@ -120,6 +122,9 @@ def _policy(settings: Settings) -> RunPolicy:
         backoff=settings.backoff_seconds,
         backoff_max=settings.backoff_max_seconds,
         longest=settings.max_generation_seconds,
+        fallback_after=settings.fallback_seconds,
+        slice_tokens=settings.slice_tokens,
+        hold_seconds=settings.hold_seconds,
     )
 
 

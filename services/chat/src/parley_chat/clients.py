@@ -14,7 +14,8 @@ from parley_chat.generation import Price, Sampling, Turn, Usage
 class ResolvedModel:
     """A model of the catalogue with the addresses of its living replicas, in random order.
 
-    `tokens_per_minute` is what one user may use of it; 0 means no limit.
+    `tokens_per_minute` is what one user may use of it; 0 means no limit. `fallbacks` are the ids of the models that answer
+    in its place.
     """
 
     id: str
@@ -23,6 +24,7 @@ class ResolvedModel:
     max_output_tokens: int
     tokens_per_minute: int
     endpoints: tuple[str, ...]
+    fallbacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Registry(Protocol):
 
 
 class Billing(Protocol):
-    """Holds. A generation's id is its hold's id and the idempotency key of all three calls."""
+    """Holds. A generation's id is its hold's id and the idempotency key of all these calls."""
 
     async def place(
         self, hold_id: uuid.UUID, user_id: uuid.UUID, model: str, price_version: int, maximum: Usage, ttl_seconds: int
@@ -60,8 +62,12 @@ class Billing(Protocol):
         """Set aside the most that the generation can cost; raise when that is not available."""
         ...
 
-    async def settle(self, hold_id: uuid.UUID, usage: Usage) -> int:
-        """Charge what was used; return the charge in micros."""
+    async def extend(self, hold_id: uuid.UUID, maximum: Usage, ttl_seconds: int) -> int:
+        """Set aside a larger total; return how many generated tokens are held. Raises when that is not available."""
+        ...
+
+    async def settle(self, hold_id: uuid.UUID, usage: Usage, served: tuple[str, int] | None = None) -> int:
+        """Charge what was used, by the cheaper price when a fallback served; return the charge in micros."""
         ...
 
     async def release(self, hold_id: uuid.UUID) -> None:

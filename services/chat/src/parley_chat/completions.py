@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import uuid
 from collections.abc import AsyncGenerator
@@ -49,7 +50,7 @@ class Completions:
             raise _lost()
         if log.ending.state is State.FAILED:
             raise Unavailable(log.ending.error, retry_after=1)
-        return _frame(log).whole(log.text, log.ending.finish_reason, log.ending.usage)
+        return _frame(log).whole(log.text, log.ending)
 
     async def chunks(self, log: EventLog, *, include_usage: bool) -> AsyncGenerator[bytes]:
         """Yield the answer as Server-Sent Events, the last one `[DONE]`. Whatever goes wrong is told in the stream."""
@@ -67,6 +68,7 @@ class Completions:
     async def _told(self, log: EventLog, frame: Frame) -> AsyncGenerator[bytes]:
         async with aclosing(log.listen(0, self._heartbeat_seconds)) as events:
             async for event in events:
+                frame = dataclasses.replace(frame, model=log.model)  # a fallback may have begun meanwhile
                 match event.kind:
                     case Kind.START:
                         yield frame.first()
@@ -77,7 +79,7 @@ class Completions:
                     case Kind.ERROR:
                         raise Unavailable(event.text)  # and no finish reason, which would say that it is whole
                     case Kind.FINISH if log.ending is not None:
-                        yield frame.last(log.ending.finish_reason)
+                        yield frame.last(log.ending)
                         if frame.include_usage:
                             yield frame.usage(log.ending.usage)
         if log.ending is None:

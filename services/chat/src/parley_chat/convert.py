@@ -85,6 +85,7 @@ def to_message(message: Message) -> message_pb2.Message:
         finish_reason=ending.finish_reason if ending else "",
         usage=_usage(ending) if ending else None,
         charged_micros=ending.charged_micros if ending else None,
+        error_reason=ending.error_reason if ending else "",
         create_time=_time(message.created_at),
     )
 
@@ -117,6 +118,8 @@ def _finish(event: Event, log: EventLog) -> MessageStreamEvent:
     if ending is not None:
         metadata.usage.CopyFrom(_usage(ending))
         metadata.charged_micros = ending.charged_micros
+        if ending.error_reason:
+            metadata.error_reason = ending.error_reason
     reason = ending.finish_reason if ending else None
     return MessageStreamEvent(type=event.kind, seq=event.seq, finish_reason=reason, message_metadata=metadata)
 
@@ -160,7 +163,11 @@ def from_message_page(token: str) -> int:
 
 
 def _usage(ending: Ending) -> message_pb2.Usage:
-    return message_pb2.Usage(input_tokens=ending.usage.input_tokens, output_tokens=ending.usage.output_tokens)
+    return message_pb2.Usage(
+        input_tokens=ending.usage.input_tokens,
+        output_tokens=ending.usage.output_tokens,
+        cached_input_tokens=ending.usage.cached_input_tokens,
+    )
 
 
 def _time(moment: dt.datetime) -> Timestamp:

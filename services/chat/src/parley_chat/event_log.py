@@ -78,7 +78,7 @@ class EventLog:
         for length in generation.delta_lengths:
             deltas.append(generation.text[at : at + length])
             at += length
-        log = cls(generation.id, generation.message_id, generation.model, deltas=deltas, branches=generation.branches)
+        log = cls(generation.id, generation.message_id, generation.writer, deltas=deltas, branches=generation.branches)
         if generation.state is not State.RUNNING:
             log.ending = generation.ending
         return log
@@ -94,6 +94,7 @@ class EventLog:
     def catch_up(self, stored: Generation) -> None:
         """Take in a newer stored state of the same generation (whose `text` may be only the part that is new)."""
         self._branches = list(stored.branches)
+        self.model = stored.writer
         at = 0
         for length in stored.delta_lengths:
             self._deltas.append(stored.text[at : at + length])

@@ -45,19 +45,38 @@ class Price:
     version: int
     input_micros: int
     output_micros: int
+    cached_input_micros: int
 
     def charge(self, usage: Usage) -> int:
         """Return what the tokens cost in micros, rounded up once: billing's own formula."""
-        total = usage.input_tokens * self.input_micros + usage.output_tokens * self.output_micros
+        total = (
+            (usage.input_tokens - usage.cached_input_tokens) * self.input_micros
+            + usage.cached_input_tokens * self.cached_input_micros
+            + usage.output_tokens * self.output_micros
+        )
         return -(-total // _PRICE_UNIT)
+
+    def affordable(self, input_tokens: int, micros: int) -> int:
+        """Return how many generated tokens so much pays for, behind a prompt of so many tokens."""
+        left = micros * _PRICE_UNIT - input_tokens * self.input_micros
+        return max(left, 0) // self.output_micros if self.output_micros else 0
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens by the engine's own count."""
+    """Tokens by the engine's own count; the cached ones are among the prompt's."""
 
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_input_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Served:
+    """The fallback that serves in place of the model that was asked for."""
+
+    model: str
+    price: Price
 
 
 @dataclass(frozen=True)
@@ -96,7 +115,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a generation ended. `error` is for people and set only when it FAILED; `owed` says settle, not release."""
+    """How a generation ended. `error` is for people and set only when it FAILED; `owed` says settle, not release.
+
+    `error_reason` is an ErrorReason without its prefix, when something that has one ended it early.
+    """
 
     state: State
     finish_reason: FinishReason
@@ -104,6 +126,7 @@ class Ending:
     charged_micros: int = 0
     error: str = ""
     owed: bool = True
+    error_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,6 +157,12 @@ class Generation:
     cancel_requested: bool
     created_at: dt.datetime
     ending: Ending | None = field(default=None)
+    served: Served | None = field(default=None)
+
+    @property
+    def writer(self) -> str:
+        """Id of the model that answers."""
+        return self.served.model if self.served else self.model
 
 
 @dataclass(frozen=True)
@@ -155,11 +184,23 @@ class Owed:
     generation_id: uuid.UUID
     usage: Usage | None
     attempts: int = 0
+    served: tuple[str, int] | None = None  # the fallback and the version of its price
 
 
 def conclude(
-    state: State, reason: FinishReason, usage: Usage, price: Price, *, delivered: bool, error: str = ""
+    state: State,
+    reason: FinishReason,
+    usage: Usage,
+    prices: Sequence[Price],
+    *,
+    delivered: bool,
+    error: str = "",
+    error_reason: str = "",
 ) -> Ending:
-    """Return the ending of an answer. Whole answers are charged, and of the others those that delivered any text."""
+    """Return the ending of an answer. Whole answers are charged, and of the others those that delivered any text.
+
+    Of the prices of what was asked and what served, the cheaper is charged.
+    """
     owed = delivered or state is State.COMPLETE
-    return Ending(state, reason, usage, price.charge(usage) if owed else 0, error, owed)
+    charge = min(price.charge(usage) for price in prices) if owed else 0
+    return Ending(state, reason, usage, charge, error, owed, error_reason)

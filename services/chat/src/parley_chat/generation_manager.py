@@ -18,10 +18,10 @@ from parley_kit.db import is_unavailable
 from parley_kit.errors import Unavailable
 
 from parley_chat import metrics
-from parley_chat.clients import Llm, Registry
+from parley_chat.clients import Billing, Llm, Registry
 from parley_chat.errors import Overloaded
 from parley_chat.event_log import EventLog
-from parley_chat.generation import Ending, Generation, Owed, Turn
+from parley_chat.generation import Ending, Generation, Owed, Served, Turn, Usage
 from parley_chat.generation_run import GenerationRun, RunPolicy
 from parley_chat.repository import Repository
 from parley_chat.running_entry import Entry, Stop
@@ -40,6 +40,7 @@ class GenerationManager:
         repository: Repository,
         settlements: Settlements,
         registry: Registry,
+        billing: Billing,
         llm: Llm,
         policy: RunPolicy,
         *,
@@ -50,6 +51,7 @@ class GenerationManager:
         self._repository = repository
         self._settlements = settlements
         self._registry = registry
+        self._billing = billing
         self._llm = llm
         self._policy = policy
         self._checkpoint_seconds = checkpoint_seconds
@@ -67,9 +69,19 @@ class GenerationManager:
         if len(self._entries) >= self._max_generations:
             raise Overloaded
 
-    def start(self, generation: Generation, prompt: Sequence[Turn], *, asked_at: float | None = None) -> EventLog:
-        """Run a generation that this process owns; return its log."""
-        run = self._run(generation, prompt, asked_at)
+    def start(
+        self,
+        generation: Generation,
+        prompt: Sequence[Turn],
+        *,
+        held: int | None = None,
+        asked_at: float | None = None,
+    ) -> EventLog:
+        """Run a generation that this process owns; return its log. `held` are the generated tokens that its hold is for.
+
+        Of one that is taken over they are not known, other than that no more was delivered: billing tells with the next slice.
+        """
+        run = self._run(generation, prompt, generation.usage.output_tokens if held is None else held, asked_at)
         return self._admit(run, run.execute())
 
     def log(self, generation_id: uuid.UUID) -> EventLog | None:
@@ -156,14 +168,26 @@ class GenerationManager:
     async def _resume(self, generation: Generation) -> None:
         if generation.cancel_requested or generation.conversation_id is None:
             # At the OpenAI edge the client's connection died with the process, and no prompt was stored.
-            run = self._run(generation, (), None)
+            run = self._run(generation, (), 0, None)
             self._admit(run, _verdict(run.cancelled() if generation.cancel_requested else run.failed()))
         else:
             self.start(generation, await self._repository.prompt(generation))
 
     # ---- the life of one
 
-    def _run(self, generation: Generation, prompt: Sequence[Turn], asked_at: float | None) -> GenerationRun:
+    def _run(self, generation: Generation, prompt: Sequence[Turn], held: int, asked_at: float | None) -> GenerationRun:
+        async def extend(tokens: int) -> int:
+            maximum = Usage(generation.usage.input_tokens, tokens)
+            return await self._billing.extend(generation.id, maximum, self._policy.hold_seconds)
+
+        async def serve(served: Served) -> bool:
+            try:
+                return await self._repository.serve(generation.id, served)
+            except Exception as error:
+                if not is_unavailable(error):
+                    raise
+                return False  # what cannot be written down does not serve; the next attempt tries again
+
         return GenerationRun(
             generation,
             prompt,
@@ -171,6 +195,9 @@ class GenerationManager:
             registry=self._registry,
             llm=self._llm,
             policy=self._policy,
+            extend=extend,
+            serve=serve,
+            held=held,
             asked_at=asked_at,
         )
 
@@ -210,7 +237,8 @@ class GenerationManager:
         if not await self._store_end(run, ending):
             metrics.LOST.inc()
             return
-        owed = Owed(generation.id, ending.usage if ending.owed else None)
+        served = (run.served.model, run.served.price.version) if run.served else None
+        owed = Owed(generation.id, ending.usage if ending.owed else None, served=served)
         charged = await self._settlements.tell_now(owed)
         # The price is pinned in the hold, so the charge that was computed stands while billing is away.
         run.log.finish(ending if charged is None else dataclasses.replace(ending, charged_micros=charged))

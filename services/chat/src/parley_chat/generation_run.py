@@ -1,4 +1,8 @@
-"""One generation being written: attempts at engines, each continuing where the one before stopped."""
+"""One generation being written: attempts at engines, each continuing where the one before stopped.
+
+Nothing is delivered beyond what is held for it (slices.py). Until the first text, another model may take the place of the one
+that was asked for, when that has no living engine or says nothing for some seconds.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import asyncio
 import dataclasses
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -17,8 +21,9 @@ from parley_kit.errors import DeadlineExceeded, ParleyError, Unavailable
 from parley_chat import metrics
 from parley_chat.clients import Llm, Registry
 from parley_chat.event_log import EventLog
-from parley_chat.generation import Checkpoint, Ending, FinishReason, Generation, State, Turn, Usage, conclude
+from parley_chat.generation import Checkpoint, Ending, FinishReason, Generation, Served, State, Turn, Usage, conclude
 from parley_chat.lengths import pack_lengths
+from parley_chat.slices import Extend, Slices, Unheld
 
 _log = structlog.get_logger()
 # Another attempt cannot change these answers.
@@ -36,7 +41,7 @@ _GAVE_UP_EMPTY = "The model does not answer at the moment. Nothing was charged; 
 
 @dataclass(frozen=True)
 class RunPolicy:
-    """Limits and retries of one generation, in seconds."""
+    """Limits and retries of one generation, in seconds; slices in tokens."""
 
     token_timeout: float = 90
     attempts: int = 3
@@ -44,6 +49,9 @@ class RunPolicy:
     backoff: float = 1
     backoff_max: float = 5
     longest: float = 1800
+    fallback_after: float = 3
+    slice_tokens: int = 512
+    hold_seconds: int = 3600
 
 
 class GenerationRun:
@@ -58,11 +66,25 @@ class GenerationRun:
         registry: Registry,
         llm: Llm,
         policy: RunPolicy,
+        extend: Extend,
+        serve: Callable[[Served], Awaitable[bool]],
+        held: int,
         asked_at: float | None = None,
     ) -> None:
         self.generation = generation
         self.log = log
         self.usage = generation.usage
+        self.served = generation.served
+        self._fallbacks: list[str] = []
+        self._serve = serve
+        self._slices = Slices(
+            extend,
+            generation.price,
+            held=held,
+            budget=generation.sampling.max_output_tokens or 0,
+            size=policy.slice_tokens,
+            patience=policy.patience,
+        )
         self._prompt = prompt
         self._registry = registry
         self._llm = llm
@@ -79,13 +101,18 @@ class GenerationRun:
         """Write until the model ends, the budget or the time is spent, or no engine can go on."""
         try:
             async with asyncio.timeout(self._policy.longest):
+                await self._slices.reach(self.usage.output_tokens)  # to begin with the next one, when it is near
                 reason = await self._attempts()
         except TimeoutError:
             return self.cancelled()
+        except Unheld as unheld:
+            return self._unheld(unheld.error)
         except ParleyError as error:
             _log.error("generation failed", generation_id=str(self.generation.id), reason=error.code)
             text = error.message if error.reason in _FINAL else _GAVE_UP if self.log.characters else _GAVE_UP_EMPTY
             return self._conclude(State.FAILED, FinishReason.ERROR, text)
+        finally:
+            await self._slices.close()
         return self._conclude(State.COMPLETE, reason)
 
     def cancelled(self) -> Ending:
@@ -96,9 +123,23 @@ class GenerationRun:
         """Return the ending of an answer that cannot be continued."""
         return self._conclude(State.FAILED, FinishReason.ERROR, _GAVE_UP)
 
-    def _conclude(self, state: State, reason: FinishReason, error: str = "") -> Ending:
-        delivered = self.log.characters > 0
-        return conclude(state, reason, self.usage, self.generation.price, delivered=delivered, error=error)
+    def _unheld(self, error: ParleyError) -> Ending:
+        _log.info("no more is held", generation_id=str(self.generation.id), reason=error.code)
+        if isinstance(error, Unavailable):
+            return self._conclude(State.FAILED, FinishReason.ERROR, error.message, error.code)
+        return self._conclude(State.CANCELLED, FinishReason.OTHER, error_reason=error.code)
+
+    def _conclude(self, state: State, reason: FinishReason, error: str = "", error_reason: str = "") -> Ending:
+        prices = [self.generation.price, *([self.served.price] if self.served else [])]
+        return conclude(
+            state,
+            reason,
+            self.usage,
+            prices,
+            delivered=self.log.characters > 0,
+            error=error,
+            error_reason=error_reason,
+        )
 
     async def _attempts(self) -> FinishReason:
         policy, failures, waits = self._policy, 0, 0
@@ -116,6 +157,9 @@ class GenerationRun:
                 metrics.ENGINE_FAILURES.labels(self.generation.model).inc()
             except ParleyError as unavailable:
                 error = unavailable
+            if await self._fall_back(error, shunned):
+                shunned, failures, waits = set(), 0, 0
+                continue
             if self.log.delta_count > had:
                 failures, waits, give_up_at = 1, 0, time.monotonic() + policy.patience
             if error.reason in _FINAL or failures >= policy.attempts or time.monotonic() > give_up_at:
@@ -129,10 +173,37 @@ class GenerationRun:
 
     async def _choose(self, shunned: set[str]) -> str:
         """Return a living endpoint; one that failed only when there is no other."""
-        endpoints = (await self._registry.resolve(self.generation.model)).endpoints
+        model = await self._registry.resolve(self._model)
+        endpoints = model.endpoints
+        if self.served is None:
+            self._fallbacks = list(model.fallbacks)
         if not endpoints:
             raise Unavailable("No replica serves the model.")
         return next((address for address in endpoints if address not in shunned), endpoints[0])
+
+    @property
+    def _model(self) -> str:
+        return self.served.model if self.served else self.generation.model
+
+    async def _fall_back(self, error: ParleyError, shunned: set[str]) -> bool:
+        """Let another model answer, when none has begun and this one cannot; False when there is none."""
+        if self.log.characters or self.served is not None or not self._fallbacks or error.reason in _FINAL:
+            return False
+        living = set((await self._registry.resolve(self.generation.model)).endpoints)
+        if not isinstance(error, DeadlineExceeded) and living - shunned:
+            return False  # another replica of it may do
+        for name in self._fallbacks:
+            try:
+                model = await self._registry.resolve(name)
+            except ParleyError:
+                continue
+            served = Served(model.id, model.price)
+            if model.endpoints and await self._serve(served):
+                _log.warning("fallback", generation_id=str(self.generation.id), model=self._model, served=model.id)
+                metrics.FALLBACKS.labels(self.generation.model, model.id).inc()
+                self.served, self.log.model = served, model.id
+                return True
+        return False
 
     async def _attempt(self, address: str) -> FinishReason:
         spent = self.usage.output_tokens
@@ -140,7 +211,7 @@ class GenerationRun:
         steps = self._llm.generate(
             address,
             self.generation.id,
-            self.generation.model,
+            self._model,
             self._prompt,
             self.log.text,
             dataclasses.replace(self.generation.sampling, max_output_tokens=self._budget()),
@@ -149,7 +220,7 @@ class GenerationRun:
             async with aclosing(steps):
                 while True:
                     try:
-                        async with asyncio.timeout(self._policy.token_timeout):
+                        async with asyncio.timeout(self._patience()):
                             step = await anext(steps)
                     except TimeoutError:
                         raise DeadlineExceeded("The engine is silent.") from None
@@ -158,11 +229,23 @@ class GenerationRun:
                     started = True
                     if step.delta or step.finish_reason:
                         # Tokens whose text is still incomplete when an attempt fails were not delivered: not counted.
-                        self._take(step.delta, Usage(step.usage.input_tokens, spent + step.usage.output_tokens))
+                        usage = dataclasses.replace(
+                            step.usage,
+                            output_tokens=spent + step.usage.output_tokens,
+                            # An attempt after another finds cached what that one has computed: the user's advantage.
+                            cached_input_tokens=max(step.usage.cached_input_tokens, self.usage.cached_input_tokens),
+                        )
+                        await self._slices.reach(usage.output_tokens)
+                        self._take(step.delta, usage)
                     if step.finish_reason:
                         return _finish_reason(step.finish_reason)
         except ParleyError as error:
             raise _EngineFailed(address, error, started=started) from error
+
+    def _patience(self) -> float:
+        """Return how long a token may take: the first one less, when another model could answer."""
+        first = not self.log.characters and self.served is None and self._fallbacks
+        return min(self._policy.token_timeout, self._policy.fallback_after) if first else self._policy.token_timeout
 
     def _take(self, delta: str, usage: Usage) -> None:
         now = time.monotonic()

@@ -33,11 +33,17 @@ class GrpcRegistry:
         model, price = answer.model, answer.model.price
         return ResolvedModel(
             id=model.id,
-            price=Price(price.version, price.input_micros_per_million_tokens, price.output_micros_per_million_tokens),
+            price=Price(
+                price.version,
+                price.input_micros_per_million_tokens,
+                price.output_micros_per_million_tokens,
+                price.cached_input_micros_per_million_tokens,
+            ),
             context_window=model.context_window,
             max_output_tokens=model.max_output_tokens,
             tokens_per_minute=model.tokens_per_minute,
             endpoints=tuple(endpoint.address for endpoint in answer.endpoints),
+            fallbacks=tuple(model.fallbacks),
         )
 
 
@@ -106,9 +112,18 @@ class GrpcBilling:
             # A replayed answer of a hold that was resolved meanwhile pays for nothing.
             raise Unavailable("The answer could not be admitted; try again.", retry_after=1)
 
-    async def settle(self, hold_id: uuid.UUID, usage: Usage) -> int:
+    async def extend(self, hold_id: uuid.UUID, maximum: Usage, ttl_seconds: int) -> int:
+        """Extend a hold."""
+        request = hold_service_pb2.ExtendHoldRequest(
+            hold_id=str(hold_id), max_quantity=_quantity(maximum), ttl_seconds=ttl_seconds
+        )
+        return (await self._holds.ExtendHold(request)).max_quantity.output_tokens
+
+    async def settle(self, hold_id: uuid.UUID, usage: Usage, served: tuple[str, int] | None = None) -> int:
         """Settle a hold."""
         request = hold_service_pb2.SettleHoldRequest(hold_id=str(hold_id), quantity=_quantity(usage))
+        if served is not None:
+            request.served_model, request.served_price_version = served
         return (await self._holds.SettleHold(request)).charged_micros
 
     async def release(self, hold_id: uuid.UUID) -> None:
@@ -172,7 +187,8 @@ class GrpcLlm:
         )
         async with aclosing(stream(call)) as answers:
             async for answer in answers:
-                yield Step(answer.delta, Usage(answer.input_tokens, answer.output_tokens), answer.finish_reason)
+                usage = Usage(answer.input_tokens, answer.output_tokens, answer.cached_input_tokens)
+                yield Step(answer.delta, usage, answer.finish_reason)
 
     async def close(self) -> None:
         """Close every channel."""
@@ -181,7 +197,11 @@ class GrpcLlm:
 
 
 def _quantity(usage: Usage) -> credit_pb2.Quantity:
-    return credit_pb2.Quantity(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
+    return credit_pb2.Quantity(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_input_tokens=usage.cached_input_tokens,
+    )
 
 
 def _messages(prompt: Sequence[Turn]) -> list[generation_pb2.ChatMessage]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from parley_kit.errors import ParleyError, error_body
 
-from parley_chat.generation import FinishReason, Usage
+from parley_chat.generation import Ending, FinishReason, Usage
 
 DONE = b"data: [DONE]\n\n"
 _REASONS = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
@@ -24,11 +24,11 @@ class Frame:
     created: int
     include_usage: bool = False
 
-    def whole(self, text: str, reason: FinishReason, usage: Usage) -> bytes:
+    def whole(self, text: str, ending: Ending) -> bytes:
         """Return the answer in one document."""
         message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(reason)}
-        return _json(self._document("chat.completion", [choice]) | {"usage": _usage(usage)})
+        choice = {"index": 0, "message": message, "logprobs": None} | _end(ending)
+        return _json(self._document("chat.completion", [choice]) | {"usage": _usage(ending.usage)})
 
     def first(self) -> bytes:
         """Return the chunk that opens a stream."""
@@ -38,9 +38,9 @@ class Frame:
         """Return a chunk with text."""
         return self._chunk([_choice({"content": text})])
 
-    def last(self, reason: FinishReason) -> bytes:
+    def last(self, ending: Ending) -> bytes:
         """Return the chunk that closes the choice."""
-        return self._chunk([_choice({}, finish_reason(reason))])
+        return self._chunk([_choice({}) | _end(ending)])
 
     def usage(self, usage: Usage) -> bytes:
         """Return the chunk with the counts, which has no choice."""
@@ -65,20 +65,27 @@ def finish_reason(reason: FinishReason) -> str:
     return _REASONS.get(reason, "length")
 
 
+def _end(ending: Ending) -> dict[str, Any]:
+    """Return how a choice ends; what has no word of OpenAI's (`INSUFFICIENT_CREDITS`) stands beside, in a field of ours."""
+    reason = {"finish_reason": finish_reason(ending.finish_reason)}
+    return reason | {"error_reason": ending.error_reason} if ending.error_reason else reason
+
+
 def error_event(error: ParleyError, request_id: str) -> bytes:
     """Return an error in the middle of a stream, when it is too late for a status."""
     return _event(error_body(error, request_id))
 
 
-def _choice(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
-    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+def _choice(delta: dict[str, Any]) -> dict[str, Any]:
+    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
 
 
-def _usage(usage: Usage) -> dict[str, int]:
+def _usage(usage: Usage) -> dict[str, Any]:
     return {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_input_tokens},
     }
 
 

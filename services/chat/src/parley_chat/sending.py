@@ -8,7 +8,7 @@ Order, and what a death in between leaves behind:
    It also takes one of the user's slots. It is refused when there is none, and when the user has used up the model's
    tokens of this minute.
    A claim that is left behind lapses: the sweeper deletes it and has its hold released.
-3. Billing places the hold. A refusal deletes the claim: nothing is stored, and the key is free again.
+3. Billing places the hold, for the prompt and the answer's first slice (slices.py). A refusal deletes the claim: nothing is stored, and the key is free again.
 4. One statement makes the claim a running generation with a lease and stores both messages. From here on the
    generation belongs to the replicas: whoever dies, another one continues it.
 """
@@ -28,13 +28,15 @@ from parley.common.v1.error_reason_pb2 import ErrorReason
 from parley_kit.db import new_id
 from parley_kit.errors import IdempotencyConflict, NotFound, ParleyError, Unavailable
 
+from parley_chat import metrics
 from parley_chat.clients import Billing, Llm, PreparedPrompt, Registry, ResolvedModel
 from parley_chat.conversation import alternate, fingerprint
 from parley_chat.errors import GenerationRunning, ModelUnavailable, OutputLimitExceeded
 from parley_chat.event_log import EventLog
-from parley_chat.generation import Claim, Limits, Sampling, Turn, Usage
+from parley_chat.generation import Claim, Limits, Sampling, Served, Turn, Usage
 from parley_chat.generation_manager import GenerationManager
 from parley_chat.repository import Repository
+from parley_chat.slices import left_of
 
 _T = TypeVar("_T")
 _CLAIM_LASTS = dt.timedelta(seconds=30)
@@ -47,6 +49,7 @@ _MAY_HAVE_HAPPENED = frozenset(
         ErrorReason.ERROR_REASON_CANCELLED,
     }
 )
+_FEWEST_TOKENS = 16  # of an answer that is begun with the last credits; with less it would be no answer
 _ANOTHER_ENDPOINT_MAY = _MAY_HAVE_HAPPENED | {
     ErrorReason.ERROR_REASON_MODEL_UNAVAILABLE,
     ErrorReason.ERROR_REASON_MODEL_NOT_FOUND,
@@ -90,6 +93,7 @@ class Sender:
         hold_seconds: int,
         patience_seconds: float,
         max_generations_per_user: int,
+        slice_tokens: int,
     ) -> None:
         self._repository = repository
         self._registry = registry
@@ -99,6 +103,7 @@ class Sender:
         self._hold_seconds = hold_seconds
         self._patience_seconds = patience_seconds
         self._max_generations_per_user = max_generations_per_user
+        self._slice_tokens = slice_tokens
 
     async def send(self, user_id: uuid.UUID, ask: Ask) -> uuid.UUID:
         """Start the answer to a message, or find the one of the same key; return the generation's id.
@@ -146,10 +151,11 @@ class Sender:
             claim = Claim(new_id(), user_id, ask.conversation_id, request_id, mark, model.id, model.price)
             turns = alternate([*history.turns, (history.message_count, Turn("user", ask.content))])
             prompt = [turn for _, turn in turns]
-            prepared = await self._claim(claim, history.message_count, model, prompt, ask.sampling)
-            if prepared is None:
+            admitted = await self._claim(claim, history.message_count, model, prompt, ask.sampling)
+            if admitted is None:
                 continue
-            await self._hold(claim, prepared)
+            prepared, served = admitted
+            held = await self._hold(claim, prepared)
             generation = await self._repository.begin(
                 claim,
                 dataclasses.replace(ask.sampling, max_output_tokens=prepared.max_output_tokens),
@@ -157,11 +163,12 @@ class Sender:
                 message_id=new_id(),
                 content=ask.content,
                 prompt_from=_kept(turns, prepared)[0][0],
+                served=served,
             )
             if generation is None:
                 await self._repository.abandon(claim.id, hold_may_arrive=False)
                 continue  # the conversation was deleted, or the admission took so long that its claim lapsed
-            self._manager.start(generation, _kept(prompt, prepared), asked_at=asked_at)
+            self._manager.start(generation, _kept(prompt, prepared), held=held, asked_at=asked_at)
             return generation.id
         raise GenerationRunning
 
@@ -170,16 +177,17 @@ class Sender:
         self._manager.check_room()
         model = await self._resolve(ask.model, ask.sampling, ask.limit_field)
         claim = Claim(new_id(), user_id, None, None, b"", model.id, model.price)
-        prepared = await self._claim(claim, 0, model, ask.turns, ask.sampling)
-        if prepared is None:
+        admitted = await self._claim(claim, 0, model, ask.turns, ask.sampling)
+        if admitted is None:
             raise Unavailable("The answer could not be admitted; try again.", retry_after=1)
-        await self._hold(claim, prepared)
+        prepared, served = admitted
+        held = await self._hold(claim, prepared)
         sampling = dataclasses.replace(ask.sampling, max_output_tokens=prepared.max_output_tokens)
-        generation = await self._repository.begin(claim, sampling, input_tokens=prepared.prompt_tokens)
+        generation = await self._repository.begin(claim, sampling, input_tokens=prepared.prompt_tokens, served=served)
         if generation is None:
             await self._repository.abandon(claim.id, hold_may_arrive=False)
             raise Unavailable("The answer took too long to be admitted; try again.", retry_after=1)
-        return self._manager.start(generation, _kept(ask.turns, prepared), asked_at=asked_at)
+        return self._manager.start(generation, _kept(ask.turns, prepared), held=held, asked_at=asked_at)
 
     async def _replay(self, generation_id: uuid.UUID, mark: bytes) -> bool:
         """Wait until a generation of the same key is admitted; False when its admission failed."""
@@ -202,28 +210,31 @@ class Sender:
 
     async def _claim(
         self, claim: Claim, message_count: int, model: ResolvedModel, turns: Sequence[Turn], sampling: Sampling
-    ) -> PreparedPrompt | None:
-        """Claim while the prompt is counted; None when the claim was lost to another request."""
+    ) -> tuple[PreparedPrompt, Served | None] | None:
+        """Claim while the prompt is counted, by a fallback if need be; None when the claim was lost to another request."""
         limits = Limits(self._max_generations_per_user, model.tokens_per_minute)
         claiming = asyncio.create_task(self._repository.claim(claim, message_count, limits, _CLAIM_LASTS))
         try:
-            prepared = await self._prepare(model, turns, sampling.max_output_tokens or 0)
+            admitted = await self._prepare(model, turns, sampling.max_output_tokens or 0)
         except BaseException:
             if await claiming:
                 await self._repository.forget(claim.id)
             raise
-        return prepared if await claiming else None
+        return admitted if await claiming else None
 
-    async def _prepare(self, model: ResolvedModel, turns: Sequence[Turn], max_output_tokens: int) -> PreparedPrompt:
+    async def _prepare(
+        self, model: ResolvedModel, turns: Sequence[Turn], max_output_tokens: int
+    ) -> tuple[PreparedPrompt, Served | None]:
         give_up_at = time.monotonic() + self._patience_seconds
         wait = 0.1
         while True:
-            for address in model.endpoints:
-                try:
-                    return await self._llm.prepare(address, model.id, turns, max_output_tokens)
-                except ParleyError as error:
-                    if error.reason not in _ANOTHER_ENDPOINT_MAY:
-                        raise
+            if prepared := await self._prepare_by(model, turns, max_output_tokens):
+                return prepared, None
+            for name in model.fallbacks:
+                stand_in = await self._registry.resolve(name)
+                if prepared := await self._prepare_by(stand_in, turns, max_output_tokens):
+                    metrics.FALLBACKS.labels(model.id, stand_in.id).inc()
+                    return prepared, Served(stand_in.id, stand_in.price)
             left = give_up_at - time.monotonic()
             if left <= 0:
                 raise ModelUnavailable(model.id)
@@ -231,18 +242,45 @@ class Sender:
             wait *= 2
             model = await self._registry.resolve(model.id)
 
-    async def _hold(self, claim: Claim, prepared: PreparedPrompt) -> None:
-        maximum = Usage(prepared.prompt_tokens, prepared.max_output_tokens)
+    async def _prepare_by(
+        self, model: ResolvedModel, turns: Sequence[Turn], max_output_tokens: int
+    ) -> PreparedPrompt | None:
+        """Ask the replicas of one model; None when none of them can."""
+        for address in model.endpoints:
+            try:
+                return await self._llm.prepare(address, model.id, turns, max_output_tokens)
+            except ParleyError as error:
+                if error.reason not in _ANOTHER_ENDPOINT_MAY:
+                    raise
+        return None
+
+    async def _hold(self, claim: Claim, prepared: PreparedPrompt) -> int:
+        """Place the hold, for the prompt and the first slice of the answer or what of it is affordable; return its tokens."""
+        first = min(self._slice_tokens, prepared.max_output_tokens)
         try:
-            await self._billing.place(
-                claim.id, claim.user_id, claim.model, claim.price.version, maximum, self._hold_seconds
-            )
+            try:
+                await self._place(claim, prepared, first)
+            except ParleyError as refusal:
+                affordable = claim.price.affordable(prepared.prompt_tokens, left_of(refusal))
+                if refusal.reason != ErrorReason.ERROR_REASON_INSUFFICIENT_CREDITS or affordable < min(
+                    _FEWEST_TOKENS, first
+                ):
+                    raise
+                first = min(affordable, first)
+                await self._place(claim, prepared, first)
         except ParleyError as refusal:
             if refusal.reason in _MAY_HAVE_HAPPENED:
                 await self._repository.abandon(claim.id, hold_may_arrive=True)
             else:
                 await self._repository.forget(claim.id)
             raise
+        return first
+
+    async def _place(self, claim: Claim, prepared: PreparedPrompt, tokens: int) -> None:
+        maximum = Usage(prepared.prompt_tokens, tokens)
+        await self._billing.place(
+            claim.id, claim.user_id, claim.model, claim.price.version, maximum, self._hold_seconds
+        )
 
 
 def _kept(items: Sequence[_T], prepared: PreparedPrompt) -> list[_T]:

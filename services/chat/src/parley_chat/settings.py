@@ -38,6 +38,15 @@ class Settings(ServiceSettings):
         1800, ge=1, description="Longest generation: it ends as cancelled, so that no engine runs for nobody."
     )
     hold_seconds: int = Field(3600, ge=60, le=86_400, description="Life of a hold; outlives the longest generation.")
+    slice_tokens: int = Field(
+        512,
+        ge=1,
+        le=1_000_000,
+        description="Generated tokens that a hold is placed for, and extended by ahead of need.",
+    )
+    fallback_seconds: float = Field(
+        3, ge=0.1, le=90, description="Silence before the first token after which a model's fallback answers."
+    )
     max_generations: int = Field(1000, ge=1, description="Running generations of one replica; more are refused (429).")
     max_generations_per_user: int = Field(
         4, ge=1, le=1000, description="Unfinished answers that one user may have; more are refused (429)."

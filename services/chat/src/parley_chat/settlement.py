@@ -86,7 +86,7 @@ class Settlements:
         """Return the charge. A refusal for good counts as an answer: nothing was taken."""
         try:
             if owed.usage is not None:
-                return await self._billing.settle(owed.generation_id, owed.usage)
+                return await self._billing.settle(owed.generation_id, owed.usage, owed.served)
             await self._billing.release(owed.generation_id)
         except ParleyError as refusal:
             if refusal.reason not in _FINAL_REFUSALS:

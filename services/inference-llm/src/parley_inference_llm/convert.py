@@ -45,4 +45,5 @@ def to_response(prompt_tokens: int, step: Step) -> generation_pb2.GenerateRespon
         input_tokens=prompt_tokens,
         output_tokens=step.output_tokens,
         finish_reason=step.finish_reason,
+        cached_input_tokens=min(step.cached_tokens, prompt_tokens),  # of a continuation, what was written is cached too
     )

@@ -30,11 +30,15 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Step:
-    """New text. `output_tokens` counts all tokens of this call so far; `finish_reason` is set on the last step."""
+    """New text. `output_tokens` counts all tokens of this call so far; `finish_reason` is set on the last step.
+
+    `cached_tokens` are those of the prompt that the engine did not have to compute.
+    """
 
     delta: str
     output_tokens: int
     finish_reason: str = ""
+    cached_tokens: int = 0
 
 
 class Engine(Protocol):

@@ -82,7 +82,8 @@ class VllmEngine:
                     (answer,) = output.outputs
                     tokens += len(answer.token_ids)
                     if answer.text or answer.finish_reason:
-                        yield Step(answer.text, tokens, _finish_reason(answer.finish_reason))
+                        cached = output.num_cached_tokens or 0
+                        yield Step(answer.text, tokens, _finish_reason(answer.finish_reason), cached)
         except VLLMValidationError as error:
             raise InvalidArgument(str(error.parameter or "sampling"), "is refused by the engine") from error
         except EngineDeadError as error:
@@ -157,6 +158,7 @@ def _start(settings: Settings, folder: Path) -> VllmEngine:
             enforce_eager=on_cpu,  # compiling pays on GPUs; here it would take longer than it saves
             load_format="safetensors",
             trust_remote_code=False,
+            enable_prefix_caching=True,  # the price of cached prompt tokens rests on it
             enable_log_requests=False,
             seed=secrets.randbelow(2**31),  # with vLLM's own, 0, every start would answer the same in the same order
         )

@@ -46,6 +46,8 @@ _EXTEND = sa.text("""
         WHERE id = :id AND state = 'PENDING' AND max_input_tokens <= :max_input_tokens
           AND max_output_tokens <= :max_output_tokens AND max_pixel_steps <= :max_pixel_steps
           AND max_audio_seconds <= :max_audio_seconds
+          AND (max_input_tokens, max_output_tokens, max_pixel_steps, max_audio_seconds)
+            <> (:max_input_tokens, :max_output_tokens, :max_pixel_steps, :max_audio_seconds)
         FOR UPDATE
     ), account AS (
         UPDATE billing.accounts AS account SET held_micros = account.held_micros + :amount - hold.amount_micros

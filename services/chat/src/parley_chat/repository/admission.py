@@ -12,9 +12,9 @@ from parley_kit.db import new_id
 from sqlalchemy.exc import IntegrityError
 
 from parley_chat.errors import TooManyGenerations, TooManyTokens
-from parley_chat.generation import Claim, Generation, Limits, Sampling, State
+from parley_chat.generation import Claim, Generation, Limits, Sampling, Served, State
 from parley_chat.models import generations
-from parley_chat.repository.base import Base, to_generation
+from parley_chat.repository.base import Base, served_columns, to_generation
 
 _g = generations.c
 # A hold that is being placed may still arrive after its caller gave up; releasing earlier than that would miss it.
@@ -50,9 +50,10 @@ WITH unfinished AS (
                        WHERE conversation_id = :conversation_id AND state IN ('ADMITTING', 'RUNNING')) AS possible
 ), claimed AS (
     INSERT INTO chat.generations (id, user_id, conversation_id, request_id, slot, fingerprint, model, price_version,
-                                  input_price_micros, output_price_micros, state, lease_expires_at)
+                                  input_price_micros, output_price_micros, cached_input_price_micros, state,
+                                  lease_expires_at)
     SELECT :id, :user_id, :conversation_id, :request_id, slot, :fingerprint, :model, :price_version,
-           :input_price_micros, :output_price_micros, 'ADMITTING', now() + CAST(:patience AS interval)
+           :input_price_micros, :output_price_micros, :cached_input_price_micros, 'ADMITTING', now() + CAST(:patience AS interval)
     FROM free, possible WHERE possible AND NOT EXISTS (SELECT FROM full_until)
     ON CONFLICT DO NOTHING RETURNING id
 )
@@ -70,7 +71,10 @@ WITH conversation AS (
 ), generation AS (
     UPDATE chat.generations SET state = 'RUNNING', owner = :owner, lease_expires_at = now() + CAST(:lease AS interval),
            message_id = :message_id, sampling = CAST(:sampling AS jsonb), input_tokens = :input_tokens,
-           prompt_from = :prompt_from, prompt_to = conversation.message_count - 1
+           prompt_from = :prompt_from, prompt_to = conversation.message_count - 1, served_model = :served_model,
+           served_price_version = :served_price_version, served_input_price_micros = :served_input_price_micros,
+           served_output_price_micros = :served_output_price_micros,
+           served_cached_input_price_micros = :served_cached_input_price_micros
     FROM conversation
     WHERE id = :id AND state = 'ADMITTING'
     RETURNING generations.*
@@ -117,6 +121,7 @@ class AdmissionRepository(Base):
             "price_version": claim.price.version,
             "input_price_micros": claim.price.input_micros,
             "output_price_micros": claim.price.output_micros,
+            "cached_input_price_micros": claim.price.cached_input_micros,
             "most": limits.generations,
             "tokens_per_minute": limits.tokens_per_minute,
             "patience": patience,
@@ -143,6 +148,7 @@ class AdmissionRepository(Base):
         message_id: uuid.UUID | None = None,
         content: str = "",
         prompt_from: int = 0,
+        served: Served | None = None,
     ) -> Generation | None:
         """Turn a claim into a running generation of this process and store the exchange; None when the claim is gone.
 
@@ -158,6 +164,7 @@ class AdmissionRepository(Base):
                     lease_expires_at=sa.func.now() + sa.literal(self._lease, sa.Interval),
                     sampling=dataclasses.asdict(sampling),
                     input_tokens=input_tokens,
+                    **served_columns(served),
                 )
                 .returning(*generations.c)
             )
@@ -176,6 +183,7 @@ class AdmissionRepository(Base):
                     "sampling": json.dumps(dataclasses.asdict(sampling)),
                     "input_tokens": input_tokens,
                     "prompt_from": prompt_from,
+                    **served_columns(served),
                 },
             )
         return None if row is None else to_generation(row)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from parley_chat.conversation import Message
-from parley_chat.generation import Ending, FinishReason, Generation, Price, Sampling, State, Usage
+from parley_chat.generation import Ending, FinishReason, Generation, Price, Sampling, Served, State, Usage
 from parley_chat.lengths import unpack_lengths
 from parley_chat.models import generations, messages
 
@@ -25,13 +25,15 @@ MESSAGE = (
     sa.func.coalesce(_g.text, _m.content).label("content"),
     _m.created_at,
     _m.generation_id,
-    _g.model,
+    sa.func.coalesce(_g.served_model, _g.model).label("model"),
     _g.state,
     _g.finish_reason,
     _g.input_tokens,
     _g.output_tokens,
+    _g.cached_input_tokens,
     _g.charged_micros,
     _g.error,
+    _g.error_reason,
 )
 
 
@@ -80,8 +82,49 @@ def to_ending(row: sa.Row[Any]) -> Ending | None:
     """Read how a generation ended; None while it runs."""
     if row.finish_reason is None:
         return None
-    usage = Usage(row.input_tokens, row.output_tokens)
-    return Ending(State(row.state), FinishReason(row.finish_reason), usage, row.charged_micros, row.error)
+    return Ending(
+        State(row.state),
+        FinishReason(row.finish_reason),
+        to_usage(row),
+        row.charged_micros,
+        row.error,
+        error_reason=row.error_reason,
+    )
+
+
+def to_usage(row: sa.Row[Any]) -> Usage:
+    """Read counted tokens."""
+    return Usage(row.input_tokens, row.output_tokens, row.cached_input_tokens)
+
+
+def to_price(version: int, input_micros: int, output_micros: int, cached_input_micros: int | None) -> Price:
+    """Read a price; one without a price of cached tokens is from before there were any."""
+    cached = input_micros if cached_input_micros is None else cached_input_micros
+    return Price(version, input_micros, output_micros, cached)
+
+
+def served_columns(served: Served | None) -> dict[str, Any]:
+    """Return the columns that say which fallback serves, at which price."""
+    price = served.price if served else None
+    return {
+        "served_model": served.model if served else None,
+        "served_price_version": price.version if price else None,
+        "served_input_price_micros": price.input_micros if price else None,
+        "served_output_price_micros": price.output_micros if price else None,
+        "served_cached_input_price_micros": price.cached_input_micros if price else None,
+    }
+
+
+def _to_served(row: sa.Row[Any]) -> Served | None:
+    if row.served_model is None:
+        return None
+    price = to_price(
+        row.served_price_version,
+        row.served_input_price_micros,
+        row.served_output_price_micros,
+        row.served_cached_input_price_micros,
+    )
+    return Served(row.served_model, price)
 
 
 def to_generation(row: sa.Row[Any]) -> Generation:
@@ -95,7 +138,9 @@ def to_generation(row: sa.Row[Any]) -> Generation:
         request_id=row.request_id,
         fingerprint=row.fingerprint,
         model=row.model,
-        price=Price(row.price_version, row.input_price_micros, row.output_price_micros),
+        price=to_price(
+            row.price_version, row.input_price_micros, row.output_price_micros, row.cached_input_price_micros
+        ),
         state=State(row.state),
         sampling=Sampling(**{**sampling, "stop": tuple(sampling.get("stop", ()))}),
         prompt_from=row.prompt_from,
@@ -103,8 +148,9 @@ def to_generation(row: sa.Row[Any]) -> Generation:
         text=row.text,
         delta_lengths=unpack_lengths(row.delta_lengths),
         branches=tuple(row.branches),
-        usage=Usage(row.input_tokens, row.output_tokens),
+        usage=to_usage(row),
         cancel_requested=row.cancel_requested,
         created_at=row.created_at,
         ending=to_ending(row),
+        served=_to_served(row),
     )

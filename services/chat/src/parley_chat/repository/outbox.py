@@ -6,9 +6,9 @@ import uuid
 
 import sqlalchemy as sa
 
-from parley_chat.generation import Owed, Usage
+from parley_chat.generation import Owed
 from parley_chat.models import generations, settlements
-from parley_chat.repository.base import Base
+from parley_chat.repository.base import Base, to_usage
 
 _g, _s = generations.c, settlements.c
 _BACKOFF = sa.text("make_interval(secs => least(300, power(2, least(attempts, 12))))")
@@ -30,13 +30,14 @@ class OutboxRepository(Base):
             sa.update(settlements)
             .where(_s.generation_id.in_(due.scalar_subquery()))
             .values(attempts=_s.attempts + 1, next_attempt_at=sa.func.now() + _BACKOFF)
-            .returning(_s.generation_id, _s.kind, _s.input_tokens, _s.output_tokens, _s.attempts)
+            .returning(*settlements.c)
         )
         return [
             Owed(
                 row.generation_id,
-                Usage(row.input_tokens, row.output_tokens) if row.kind == "settle" else None,
+                to_usage(row) if row.kind == "settle" else None,
                 row.attempts,
+                None if row.served_model is None else (row.served_model, row.served_price_version),
             )
             for row in await self._rows(statement)
         ]

@@ -10,10 +10,10 @@ from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
-from parley_chat.generation import Checkpoint, Ending, Generation, State
+from parley_chat.generation import Checkpoint, Ending, Generation, Served, State
 from parley_chat.lengths import pack_lengths
 from parley_chat.models import generations
-from parley_chat.repository.base import Base, to_generation
+from parley_chat.repository.base import Base, served_columns, to_generation
 
 _g = generations.c
 # The transaction that ends a generation is followed by a settlement at once; the outbox steps in when that failed.
@@ -25,9 +25,11 @@ UPDATE chat.generations g SET
     delta_lengths = CASE WHEN x.delta = '' THEN g.delta_lengths
                          ELSE substring(g.delta_lengths FROM 1 FOR x.bytes) || decode(x.lengths, 'hex') END,
     delta_count = x.count, input_tokens = x.input_tokens, output_tokens = x.output_tokens,
+    cached_input_tokens = x.cached_input_tokens,
     lease_expires_at = now() + CAST(:lease AS interval)
 FROM jsonb_to_recordset(CAST(:rows AS jsonb))
-     AS x(id uuid, characters int, delta text, bytes int, lengths text, count int, input_tokens int, output_tokens int)
+     AS x(id uuid, characters int, delta text, bytes int, lengths text, count int, input_tokens int, output_tokens int,
+          cached_input_tokens int)
 WHERE g.id = x.id AND g.owner = :owner AND g.state = 'RUNNING'
 RETURNING g.id, g.cancel_requested
 """)
@@ -36,12 +38,13 @@ _END = sa.text("""
 WITH ended AS (
     UPDATE chat.generations SET
         state = :state, finish_reason = :finish_reason, error = :error, charged_micros = :charged_micros,
-        input_tokens = :input_tokens, output_tokens = :output_tokens, ended_at = now(),
+        input_tokens = :input_tokens, output_tokens = :output_tokens, cached_input_tokens = :cached_input_tokens,
+        error_reason = :error_reason, ended_at = now(),
         text = CASE WHEN conversation_id IS NULL THEN '' ELSE :text END,
         delta_lengths = CASE WHEN conversation_id IS NULL THEN '\\x'::bytea ELSE :delta_lengths END,
         delta_count = :delta_count
     WHERE id = :id AND owner = :owner AND state = 'RUNNING'
-    RETURNING id, conversation_id
+    RETURNING id, conversation_id, served_model, served_price_version
 ), touched AS (
     -- Whoever deletes the conversation holds its row and waits for ours: waiting for it here would be a deadlock.
     UPDATE chat.conversations SET updated_at = now()
@@ -49,8 +52,9 @@ WITH ended AS (
           FOR NO KEY UPDATE OF c SKIP LOCKED) free
     WHERE conversations.id = free.id
 ), owed AS (
-    INSERT INTO chat.settlements (generation_id, kind, input_tokens, output_tokens, next_attempt_at)
-    SELECT id, :kind, :input_tokens, :output_tokens, now() + CAST(:told_at_once AS interval) FROM ended
+    INSERT INTO chat.settlements (generation_id, kind, input_tokens, output_tokens, cached_input_tokens, served_model,
+                                  served_price_version, next_attempt_at)
+    SELECT id, :kind, :input_tokens, :output_tokens, :cached_input_tokens, served_model, served_price_version, now() + CAST(:told_at_once AS interval) FROM ended
 )
 SELECT id FROM ended
 """)
@@ -66,7 +70,9 @@ RETURNING *
 
 _FOLLOW = sa.text("""
 SELECT g.id, g.user_id, g.conversation_id, g.message_id, g.request_id, g.fingerprint, g.model, g.price_version,
-       g.input_price_micros, g.output_price_micros, g.state, g.sampling, g.prompt_from, g.prompt_to,
+       g.input_price_micros, g.output_price_micros, g.cached_input_price_micros, g.state, g.sampling, g.prompt_from,
+       g.prompt_to, g.served_model, g.served_price_version, g.served_input_price_micros, g.served_output_price_micros,
+       g.served_cached_input_price_micros, g.cached_input_tokens, g.error_reason,
        substring(g.text FROM x.characters + 1) AS text, g.delta_lengths, g.branches, g.input_tokens, g.output_tokens,
        g.finish_reason, g.error, g.charged_micros, g.cancel_requested, g.created_at
 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS x(id uuid, characters int)
@@ -98,6 +104,7 @@ class RunningRepository(Base):
                 "count": point.count,
                 "input_tokens": point.usage.input_tokens,
                 "output_tokens": point.usage.output_tokens,
+                "cached_input_tokens": point.usage.cached_input_tokens,
             }
             for point in checkpoints
         ]
@@ -118,6 +125,8 @@ class RunningRepository(Base):
             "charged_micros": ending.charged_micros,
             "input_tokens": ending.usage.input_tokens,
             "output_tokens": ending.usage.output_tokens,
+            "cached_input_tokens": ending.usage.cached_input_tokens,
+            "error_reason": ending.error_reason,
             "text": "".join(deltas),
             "delta_lengths": pack_lengths(map(len, deltas)),
             "delta_count": len(deltas),
@@ -128,6 +137,16 @@ class RunningRepository(Base):
             return True
         mine = sa.select(_g.id).where(_g.id == generation_id, _g.owner == self._owner, _g.ended_at.is_not(None))
         return await self._row(mine) is not None
+
+    async def serve(self, generation_id: uuid.UUID, served: Served) -> bool:
+        """Write down that a fallback serves, before it does; False when the generation is not this process's any more."""
+        statement = (
+            sa.update(generations)
+            .where(_g.id == generation_id, _g.owner == self._owner, _g.state == State.RUNNING)
+            .values(served_columns(served))
+            .returning(_g.id)
+        )
+        return await self._row(statement) is not None
 
     async def take_over(self, running_here: Collection[uuid.UUID], limit: int) -> list[Generation]:
         """Take generations whose lease lapsed."""
