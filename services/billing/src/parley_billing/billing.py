@@ -123,7 +123,8 @@ class Billing:
                 metrics.HOLDS.labels("extended").inc()
                 return extended
             balance = await self.balance(hold.user_id)
-            if balance.available_micros < amount - hold.amount_micros:
+            # Had another call extended it meanwhile, what it lacks would be less, or nothing.
+            if balance.available_micros < amount - hold.amount_micros and await self.get(hold_id) == hold:
                 metrics.HOLDS.labels("extension_refused").inc()
                 raise InsufficientCredits(needed=amount - hold.amount_micros, available=balance.available_micros)
         return hold
