@@ -11,6 +11,7 @@ from parley.chat.v1.message_service_pb2_grpc import add_MessageServiceServicer_t
 from parley.openai.v1.chat_completions_service_pb2_grpc import add_ChatCompletionsServiceServicer_to_server
 from parley_auth.access_tokens import AccessTokens
 from parley_auth.accounts import Accounts
+from parley_auth.admin import Admin
 from parley_auth.api_keys import ApiKeys
 from parley_auth.email_addresses import EmailAddresses
 from parley_auth.guesses import Guesses
@@ -68,7 +69,18 @@ async def auth(tmp_path_factory):
         resets = PasswordResets(store, passwords, mailing, new_id=new_id, clock=now)
         guests = Guests(store, passwords, sessions, mailing, new_id=new_id)
         service_tokens = ServiceTokens(SecretFiles(secrets), tokens, clock=now)
-        served = servicers(accounts, sessions, tokens, service_tokens, keys, exchange, addresses, resets, guests)
+        served = servicers(
+            accounts,
+            sessions,
+            tokens,
+            service_tokens,
+            keys,
+            exchange,
+            Admin(store, new_id=new_id, clock=now),
+            addresses,
+            resets,
+            guests,
+        )
 
         async def mailed(email):
             """Return the token that an address was mailed last."""

@@ -63,6 +63,11 @@ SERVICE = {
 }  # fmt: skip
 # What operators call and services may not.
 ADMIN = {
+    "parley.auth.v1.AdminService/DisableUser": {"userId": STRANGER, "reason": "a test"},
+    "parley.auth.v1.AdminService/EnableUser": {"userId": STRANGER, "reason": "a test"},
+    "parley.auth.v1.AdminService/ListAuditEvents": {},
+    "parley.auth.v1.AdminService/SetUserRole": {"userId": STRANGER, "role": "support", "reason": "a test"},
+    "parley.auth.v1.AdminService/SignOutUser": {"userId": STRANGER, "reason": "a test"},
     "parley.billing.v1.PromotionService/GetPromotion": {"promotionId": STRANGER},
     "parley.billing.v1.GrantService/ListGrants": {"userId": STRANGER},
     "parley.billing.v1.AuditService/AuditLedger": {},
@@ -74,6 +79,11 @@ ADMIN = {
         "reason": "a test",
     },
 }  # fmt: skip
+# What support may look at, and services may not.
+SUPPORT = {
+    "parley.auth.v1.AdminService/ListUserSessions": {"userId": STRANGER},
+    "parley.auth.v1.AdminService/ListUsers": {},
+}
 # What users call. A request that names a thing of somebody else must not find it.
 NAMES_ONE = {
     "parley.auth.v1.ApiKeyService/RevokeApiKey": {"id": "{key}"},
@@ -162,7 +172,7 @@ FOR_ALL = {
     "parley.openai.v1.ModelsService/ListModels": {},
 }
 USER = NAMES_ONE | NAMES_NONE | FOR_ALL
-REQUESTS = SERVICE | ADMIN | USER
+REQUESTS = SERVICE | ADMIN | SUPPORT | USER
 DESCRIPTORS = pool()
 
 
@@ -175,7 +185,7 @@ def every_method():
 
 
 def test_every_rpc_has_a_row():
-    rows = [*PUBLIC, *SERVICE, *ADMIN, *NAMES_ONE, *NAMES_NONE, *FOR_ALL]
+    rows = [*PUBLIC, *SERVICE, *ADMIN, *SUPPORT, *NAMES_ONE, *NAMES_NONE, *FOR_ALL]
     assert sorted(rows) == sorted(every_method())
 
 
@@ -250,7 +260,9 @@ async def leaks(channel, methods, forge, user_token, service_token):
         expected = [(what, token, {"UNAUTHENTICATED"}) for what, token in forge.wrong().items()]
         if method not in USER:
             expected.append(("user", user_token, {"PERMISSION_DENIED"}))
-        if method in ADMIN:
+        if method in SERVICE or method in ADMIN:
+            expected.append(("support", forge.token(role="support"), {"PERMISSION_DENIED"}))
+        if method in ADMIN or method in SUPPORT:
             expected.append(("service", service_token, {"PERMISSION_DENIED"}))
         elif method in USER and method not in FOR_ALL:
             expected.append(("service", service_token, {"UNAUTHENTICATED", "PERMISSION_DENIED"}))
@@ -286,7 +298,7 @@ async def test_no_rpc_takes_a_wrong_token(mesh, channel, forge, me, figure):
     service = await operator_token(mesh.mesh, "chat")
     methods = every_method() - PUBLIC
     assert await leaks(channel, methods, forge, me.token, service) == []
-    figure(f"{len(methods)} RPCs x {len(forge.wrong()) + 3} wrong tokens: 0 leaks")
+    figure(f"{len(methods)} RPCs x {len(forge.wrong()) + 4} wrong tokens: 0 leaks")
 
 
 def test_every_scope_is_as_stated_here():
@@ -303,6 +315,13 @@ async def test_a_key_of_the_scope_is_let_in(channel, forge, me):
     for method in sorted(set().union(*SCOPES.values()) & {*NAMES_NONE, *FOR_ALL}):
         code, answer = await ask(channel, method, request(method), forge.key_token(sub=me.id))
         assert code is grpc.StatusCode.OK, (method, code, answer)
+
+
+async def test_support_is_let_in_where_it_may_look(channel, forge):
+    code, _ = await ask(
+        channel, "parley.auth.v1.AdminService/ListUsers", b"", forge.token(role="support", sub=STRANGER)
+    )
+    assert code is grpc.StatusCode.OK
 
 
 async def things(person):
@@ -355,6 +374,7 @@ MUTANTS = {
     "the audience is not checked": lambda patch: patch.delitem(identity._CLAIMS.options, "aud"),
     "the issuer is not checked": lambda patch: patch.delitem(identity._CLAIMS.options, "iss"),
     "the expiry is not checked": lambda patch: patch.setattr(identity._CLAIMS, "leeway", 3600),
+    "support may do anything": lambda patch: patch.setattr(interceptors, "ROLE_ADMIN", "support"),
     "the role may be any": lambda patch: patch.setitem(identity._CLAIMS.options, "role", {"essential": True}),
     "unsigned is good enough": lambda patch: patch.setattr(identity, "verify_claims", _without_signature),
     "whatever its scopes, a key may call": lambda patch: patch.setattr(interceptors, "_check_scope", lambda *_: None),

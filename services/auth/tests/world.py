@@ -5,6 +5,7 @@ import uuid
 from dataclasses import dataclass, field
 
 import grpc
+from parley.auth.v1 import admin_service_pb2 as admin
 from parley.auth.v1 import api_key_service_pb2 as api_keys
 from parley.auth.v1 import device_service_pb2 as devices
 from parley.auth.v1 import email_service_pb2 as emails
@@ -15,6 +16,7 @@ from parley.auth.v1 import password_service_pb2 as passwords
 from parley.auth.v1 import service_token_service_pb2 as service_tokens
 from parley.auth.v1 import session_service_pb2 as sessions
 from parley.auth.v1 import user_service_pb2 as users
+from parley.auth.v1.admin_service_pb2_grpc import AdminServiceStub
 from parley.auth.v1.api_key_service_pb2_grpc import ApiKeyServiceStub
 from parley.auth.v1.device_service_pb2_grpc import DeviceServiceStub
 from parley.auth.v1.email_service_pb2_grpc import EmailServiceStub
@@ -28,6 +30,7 @@ from parley.auth.v1.user_service_pb2_grpc import UserServiceStub
 from parley.edge.v1 import external_auth_pb2 as edge
 from parley.edge.v1.external_auth_pb2_grpc import AuthorizationStub
 from parley_auth.accounts import Accounts
+from parley_auth.admin import Admin
 from parley_auth.api_keys import ApiKeys
 from parley_auth.email_addresses import EmailAddresses
 from parley_auth.guesses import Guesses
@@ -87,6 +90,7 @@ class Client:
         self._jwks = JwksServiceStub(channel)
         self._api_keys = ApiKeyServiceStub(channel)
         self._edge = AuthorizationStub(channel)
+        self._admin = AdminServiceStub(channel)
         self._service_tokens = ServiceTokenServiceStub(channel)
 
     async def sign_up(self, email, password=PASSWORD, **more):
@@ -172,6 +176,13 @@ class Client:
             return 200, header.header.value.removeprefix("Bearer ")
         return answer.denied_response.status.code, answer.denied_response.body
 
+    async def operate(self, token, method, *more, **values):
+        """Call AdminService; ids are strings, mutations get a reason."""
+        if not method.startswith("List"):
+            values.setdefault("reason", "they asked for it")
+        request = getattr(admin, f"{method}Request")(**values)
+        return await told(getattr(self._admin, method)(request, metadata=[*bearer(token), *more]))
+
     async def jwks(self):
         call = self._jwks.GetJwks(jwks.GetJwksRequest())
         return await call, dict(await call.initial_metadata())
@@ -196,7 +207,18 @@ def replica(engine, clock, tokens, secrets, passwords, *, grace=GRACE, repositor
     resetting = PasswordResets(store, passwords, mailing, new_id=new_id, clock=clock)
     guesting = Guests(store, passwords, sessions, mailing, new_id=new_id)
     service_tokens = ServiceTokens(SecretFiles(secrets), tokens, clock=clock)
-    return servicers(accounts, sessions, tokens, service_tokens, keys, exchange, addresses, resetting, guesting)
+    return servicers(
+        accounts,
+        sessions,
+        tokens,
+        service_tokens,
+        keys,
+        exchange,
+        Admin(store, new_id=new_id, clock=clock),
+        addresses,
+        resetting,
+        guesting,
+    )
 
 
 def bearer(token):

@@ -11,6 +11,7 @@ from parley_kit.server import Service, main
 
 from parley_auth.access_tokens import AccessTokens
 from parley_auth.accounts import Accounts
+from parley_auth.admin import Admin
 from parley_auth.api_keys import ApiKeys
 from parley_auth.email_addresses import EmailAddresses
 from parley_auth.guesses import Guesses
@@ -85,6 +86,7 @@ def build() -> Service:
     api_keys = ApiKeys(
         repository, sessions, key_exchange.forget, new_id=new_id, clock=now, most=settings.api_keys_per_user
     )
+    admin = Admin(repository, new_id=new_id, clock=now)
     sweeper = Periodic("sweeping", lambda: sweep(repository, now(), window), every_seconds=EVERY_SECONDS)
 
     async def stop() -> None:
@@ -98,7 +100,7 @@ def build() -> Service:
         name="auth",
         settings=settings,
         servicers=servicers(
-            accounts, sessions, tokens, service_tokens, api_keys, key_exchange, addresses, resets, guests
+            accounts, sessions, tokens, service_tokens, api_keys, key_exchange, admin, addresses, resets, guests
         ),
         verifier=tokens,
         on_start=[reloading.start, sweeper.start, mails.start],

@@ -6,6 +6,8 @@ import datetime as dt
 import uuid
 from dataclasses import dataclass
 
+from parley_kit.context import ROLE_USER
+
 
 @dataclass(frozen=True)
 class User:
@@ -16,6 +18,7 @@ class User:
     created_at: dt.datetime
     claimed_email: str | None = None
     email_verified: bool = False
+    role: str = ROLE_USER
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Auth's own refusals.
 
 ParleyError
+├── AccountDisabled       403  told to whoever has proved to be its owner
 ├── InvalidApiKey         401  unknown, expired or revoked: never says which
 ├── InvalidCredentials    401  never says which of the two was wrong
 ├── InvalidRefreshToken   401  unknown, expired, revoked or used before: never says which
@@ -15,6 +16,15 @@ from __future__ import annotations
 
 from parley.common.v1.error_reason_pb2 import ErrorReason
 from parley_kit.errors import ParleyError
+
+
+class AccountDisabled(ParleyError):
+    """An operator has disabled the account."""
+
+    reason = ErrorReason.ERROR_REASON_PERMISSION_DENIED
+
+    def __init__(self) -> None:
+        super().__init__("This account is disabled; ask support.")
 
 
 class InvalidApiKey(ParleyError):

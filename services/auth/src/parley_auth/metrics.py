@@ -10,6 +10,7 @@ mails = Counter("parley_auth_mails_total", "Mails, by what came of them.", ["res
 sessions_ended = Counter("parley_auth_sessions_ended_total", "Sessions ended before they expired, by cause.", ["cause"])
 password_changes = Counter("parley_auth_password_changes_total", "Changes of passwords, by result.", ["result"])
 guesses_refused = Counter("parley_auth_guesses_refused_total", "Passwords not looked at after too many wrong ones.")
+admin_actions = Counter("parley_auth_admin_actions_total", "What operators asked to be done with accounts.", ["action"])
 api_keys = Counter("parley_auth_api_keys_total", "API keys by what became of them.", ["change"])
 key_exchanges = Counter("parley_auth_key_exchanges_total", "API keys presented at the edge, by result.", ["result"])
 hashes_pending = Gauge("parley_auth_hashes_pending", "Password hashes running or waiting for a thread.")

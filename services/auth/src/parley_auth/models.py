@@ -25,6 +25,9 @@ users = sa.Table(
     # What signed up or was upgraded with an address that nobody has proved: it signs nobody in, and any number may claim it.
     sa.Column("claimed_email", sa.Text),
     sa.Column("exported_at", _moment),
+    sa.Column("role", sa.Text, nullable=False, server_default="user"),
+    sa.Column("disabled_at", _moment),
+    sa.CheckConstraint("role IN ('user', 'support', 'admin')", name="role_known"),
     sa.CheckConstraint("email = lower(email)", name="email_lower_case"),
     sa.CheckConstraint("claimed_email = lower(claimed_email)", name="claimed_email_lower_case"),
     sa.CheckConstraint("email IS NULL OR claimed_email IS NULL", name="one_email"),
@@ -158,3 +161,18 @@ erasures = sa.Table(
     comment="What the other services must forget. No foreign key: the user is gone.",
 )
 sa.Index("ix_erasures_due", erasures.c.next_attempt_at, postgresql_where=erasures.c.done_at.is_(None))
+
+audit_log = sa.Table(
+    "audit_log",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("created_at", _moment, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("target", UUID(as_uuid=True), nullable=False),
+    sa.Column("details", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("request_id", sa.Text, nullable=False),
+    comment="Immutable. What operators did; targets may be accounts that are gone, so there is no foreign key.",
+)
+sa.Index("ix_audit_log_target_id", audit_log.c.target, audit_log.c.id)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
-from parley_kit.context import ROLE_USER
 from parley_kit.errors import NotFound
 
 from parley_auth import metrics
@@ -100,7 +99,7 @@ class Sessions:
 
     def signed_in(self, user: User, session_id: uuid.UUID, refresh_token: str) -> SignedIn:
         """Return what the device is given, with a fresh access token."""
-        access_token = self._tokens.issue(str(user.id), ROLE_USER, self._clock(), session_id)
+        access_token = self._tokens.issue(str(user.id), user.role, self._clock(), session_id)
         return SignedIn(user, access_token, refresh_token, self._tokens.expires_in)
 
     async def refresh(self, refresh_token: str) -> SignedIn:

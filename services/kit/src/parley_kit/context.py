@@ -10,6 +10,7 @@ from parley_kit.errors import Unauthenticated
 
 ROLE_USER = "user"
 ROLE_SERVICE = "service"
+ROLE_SUPPORT = "support"
 ROLE_ADMIN = "admin"
 
 

@@ -46,7 +46,7 @@ _CLAIMS = jwt.JWTClaimsRegistry(
     aud={"essential": True, "value": AUDIENCE},
     sub={"essential": True},
     exp={"essential": True},
-    role={"essential": True, "values": ["user", "service", "admin"]},
+    role={"essential": True, "values": ["user", "support", "service", "admin"]},
 )
 
 

@@ -16,7 +16,7 @@ from parley.common.v1 import access_pb2
 from prometheus_client import Counter, Histogram
 
 from parley_kit import context as request_context
-from parley_kit.context import ROLE_ADMIN, ROLE_SERVICE, Principal, RequestContext
+from parley_kit.context import ROLE_ADMIN, ROLE_SERVICE, ROLE_SUPPORT, Principal, RequestContext
 from parley_kit.db import is_unavailable
 from parley_kit.descriptors import access_of, scope_of
 from parley_kit.errors import (
@@ -163,6 +163,8 @@ def _check(access: access_pb2.Access.ValueType, principal: Principal) -> None:
     if access == access_pb2.ACCESS_SERVICE and principal.role in (ROLE_SERVICE, ROLE_ADMIN):
         return
     if access == access_pb2.ACCESS_ADMIN and principal.role == ROLE_ADMIN:
+        return
+    if access == access_pb2.ACCESS_SUPPORT and principal.role in (ROLE_SUPPORT, ROLE_ADMIN):
         return
     raise PermissionDenied("This call is not for this token's role.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from parley_auth.repository.accounts import AccountRepository
+from parley_auth.repository.admin import AdminRepository
 from parley_auth.repository.api_keys import ApiKeyRepository
 from parley_auth.repository.guesses import GuessRepository
 from parley_auth.repository.mails import MailRepository
@@ -11,6 +12,12 @@ from parley_auth.repository.upkeep import UpkeepRepository
 
 
 class Repository(
-    AccountRepository, SessionRepository, GuessRepository, MailRepository, ApiKeyRepository, UpkeepRepository
+    AccountRepository,
+    SessionRepository,
+    GuessRepository,
+    MailRepository,
+    ApiKeyRepository,
+    AdminRepository,
+    UpkeepRepository,
 ):
     """The stores of the rules, in Postgres."""

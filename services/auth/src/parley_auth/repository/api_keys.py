@@ -50,8 +50,10 @@ _REVOKE = sa.text("""
 # What is wrong with a key that does not hold makes no difference to the work.
 _USE = sa.text("""
     WITH found AS (
-        SELECT id, user_id, scopes, credit_limit_micros, expires_at FROM auth.api_keys
-        WHERE key_hash = :key_hash AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :now)
+        SELECT key.id, key.user_id, key.scopes, key.credit_limit_micros, key.expires_at
+        FROM auth.api_keys AS key JOIN auth.users AS owner ON owner.id = key.user_id
+        WHERE key.key_hash = :key_hash AND key.revoked_at IS NULL AND (key.expires_at IS NULL OR key.expires_at > :now)
+          AND owner.disabled_at IS NULL
     ), used AS (
         UPDATE auth.api_keys AS key SET last_used_at = :now FROM found
         WHERE key.id = found.id AND (key.last_used_at IS NULL OR key.last_used_at < :unless_since)

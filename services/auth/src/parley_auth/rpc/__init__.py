@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from parley.auth.v1.admin_service_pb2_grpc import add_AdminServiceServicer_to_server
 from parley.auth.v1.api_key_service_pb2_grpc import add_ApiKeyServiceServicer_to_server
 from parley.auth.v1.device_service_pb2_grpc import add_DeviceServiceServicer_to_server
 from parley.auth.v1.email_service_pb2_grpc import add_EmailServiceServicer_to_server
@@ -19,11 +20,13 @@ from parley.edge.v1.external_auth_pb2_grpc import add_AuthorizationServicer_to_s
 
 from parley_auth.access_tokens import AccessTokens
 from parley_auth.accounts import Accounts
+from parley_auth.admin import Admin
 from parley_auth.api_keys import ApiKeys
 from parley_auth.email_addresses import EmailAddresses
 from parley_auth.guests import Guests
 from parley_auth.key_exchange import KeyExchange
 from parley_auth.password_resets import PasswordResets
+from parley_auth.rpc.admin import AdminService
 from parley_auth.rpc.api_keys import ApiKeyService
 from parley_auth.rpc.devices import DeviceService
 from parley_auth.rpc.emails import EmailService
@@ -46,6 +49,7 @@ def servicers(
     service_tokens: ServiceTokens,
     api_keys: ApiKeys,
     key_exchange: KeyExchange,
+    admin: Admin,
     addresses: EmailAddresses,
     resets: PasswordResets,
     guests: Guests,
@@ -61,6 +65,7 @@ def servicers(
         (UserService(accounts), add_UserServiceServicer_to_server),
         (JwksService(tokens), add_JwksServiceServicer_to_server),
         (ApiKeyService(api_keys), add_ApiKeyServiceServicer_to_server),
+        (AdminService(admin), add_AdminServiceServicer_to_server),
         (Authorization(key_exchange), add_AuthorizationServicer_to_server),
         (ServiceTokenService(service_tokens), add_ServiceTokenServiceServicer_to_server),
     ]
