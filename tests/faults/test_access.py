@@ -70,6 +70,7 @@ ADMIN = {
     "parley.auth.v1.AdminService/SignOutUser": {"userId": STRANGER, "reason": "a test"},
     "parley.billing.v1.PromotionService/GetPromotion": {"promotionId": STRANGER},
     "parley.billing.v1.GrantService/ListGrants": {"userId": STRANGER},
+    "parley.billing.v1.AuditLogService/ListAuditEvents": {},
     "parley.billing.v1.AuditService/AuditLedger": {},
     "parley.billing.v1.GrantService/CreateGrant": {
         "grantId": STRANGER, "userId": STRANGER, "amountMicros": "1", "reason": "a test",

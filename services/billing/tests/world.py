@@ -6,6 +6,7 @@ import uuid
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from parley.billing.v1 import (
+    audit_log_service_pb2,
     audit_service_pb2,
     credit_pb2,
     credit_service_pb2,
@@ -16,6 +17,7 @@ from parley.billing.v1 import (
     statement_service_pb2,
     usage_service_pb2,
 )
+from parley.billing.v1.audit_log_service_pb2_grpc import AuditLogServiceStub
 from parley.billing.v1.audit_service_pb2_grpc import AuditServiceStub
 from parley.billing.v1.credit_service_pb2_grpc import CreditServiceStub
 from parley.billing.v1.grant_service_pb2_grpc import GrantServiceStub
@@ -55,6 +57,7 @@ class Client:
         )
         self._usage, self._statements = UsageServiceStub(channel), StatementServiceStub(channel)
         self._grants, self._promotions = GrantServiceStub(channel), PromotionServiceStub(channel)
+        self._log = AuditLogServiceStub(channel)
         self._tokens = tokens
         self._service = tokens.service("chat")
 
@@ -133,6 +136,10 @@ class Client:
     async def redeem(self, user, code, request_id=""):
         request = credit_service_pb2.RedeemPromotionRequest(code=code, request_id=request_id)
         return await told(self._credits.RedeemPromotion(request, metadata=bearer(self._tokens.user(user))))
+
+    async def events(self, **page):
+        request = audit_log_service_pb2.ListAuditEventsRequest(**page)
+        return await told(self._log.ListAuditEvents(request, metadata=bearer(self._tokens.admin())))
 
     async def audit(self, token=None):
         request = audit_service_pb2.AuditLedgerRequest()

@@ -9,6 +9,7 @@ import uuid
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from parley.billing.v1 import (
+    audit_log_service_pb2,
     audit_service_pb2,
     credit_pb2,
     grant_pb2,
@@ -19,6 +20,7 @@ from parley.billing.v1 import (
 )
 from parley_kit.errors import InvalidArgument
 
+from parley_billing.audit_log import AuditEvent
 from parley_billing.grants import Grant
 from parley_billing.hold import Hold
 from parley_billing.ledger import Audit, Balance, Entry
@@ -202,6 +204,20 @@ def to_promotion(promotion: Promotion) -> promotion_pb2.Promotion:
 def to_audit(audit: Audit) -> audit_service_pb2.AuditLedgerResponse:
     """Write an audit."""
     return audit_service_pb2.AuditLedgerResponse(accounts=audit.accounts, entries=audit.entries, **audit.drift)
+
+
+def to_audit_event(event: AuditEvent) -> audit_log_service_pb2.AuditEvent:
+    """Write what an operator did."""
+    return audit_log_service_pb2.AuditEvent(
+        id=str(event.id),
+        create_time=_timestamp(event.created_at),
+        actor=event.actor,
+        action=event.action,
+        target=str(event.target),
+        details=event.details,
+        reason=event.reason,
+        request_id=event.request_id,
+    )
 
 
 def _id(found: uuid.UUID | None) -> str:

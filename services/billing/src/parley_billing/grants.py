@@ -22,6 +22,7 @@ class NewGrant:
     amount_micros: int
     reason: str
     granted_by: str
+    request_id: str
 
 
 @dataclass(frozen=True)

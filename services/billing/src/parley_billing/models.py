@@ -151,9 +151,11 @@ grants = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("granted_by", sa.Text, nullable=False),
     sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    sa.Column("request_id", sa.Text, nullable=False, server_default=""),
     sa.CheckConstraint("amount_micros > 0", name="amount_positive"),
     comment="Immutable. What operators have given, and why.",
 )
+sa.Index("ix_grants_created_at_id", grants.c.created_at, grants.c.id)
 sa.Index("ix_grants_user_id_created_at_id", grants.c.user_id, grants.c.created_at, grants.c.id)
 
 promotions = sa.Table(
@@ -168,9 +170,11 @@ promotions = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("created_by", sa.Text, nullable=False),
     sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    sa.Column("request_id", sa.Text, nullable=False, server_default=""),
     sa.CheckConstraint("amount_micros > 0", name="amount_positive"),
     sa.CheckConstraint("uses BETWEEN 0 AND max_uses", name="uses_at_most_max"),
 )
+sa.Index("ix_promotions_created_at_id", promotions.c.created_at, promotions.c.id)
 
 redemptions = sa.Table(
     "redemptions",

@@ -51,6 +51,7 @@ class NewPromotion:
     expires_at: dt.datetime
     reason: str
     created_by: str
+    request_id: str
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from parley_billing.repository.accounts import AccountRepository
 from parley_billing.repository.audit import AuditRepository
+from parley_billing.repository.audit_log import AuditLogRepository
 from parley_billing.repository.grants import GrantRepository
 from parley_billing.repository.holds import HoldRepository
 from parley_billing.repository.promotions import PromotionRepository
@@ -15,6 +16,12 @@ from parley_billing.repository.reports import ReportRepository
 
 
 class Repository(
-    AccountRepository, HoldRepository, GrantRepository, PromotionRepository, ReportRepository, AuditRepository
+    AccountRepository,
+    HoldRepository,
+    GrantRepository,
+    PromotionRepository,
+    ReportRepository,
+    AuditRepository,
+    AuditLogRepository,
 ):
     """The ledger in Postgres."""

@@ -15,8 +15,8 @@ from parley_billing.repository.base import Base
 # A racer with the same id waits for the first one's row, and then finds it.
 _GRANT = sa.text("""
     WITH given AS (
-        INSERT INTO billing.grants (id, user_id, amount_micros, reason, granted_by)
-        SELECT :id, user_id, :amount, :reason, :granted_by FROM billing.accounts WHERE user_id = :user_id
+        INSERT INTO billing.grants (id, user_id, amount_micros, reason, granted_by, request_id)
+        SELECT :id, user_id, :amount, :reason, :granted_by, :request_id FROM billing.accounts WHERE user_id = :user_id
         ON CONFLICT (id) DO NOTHING
         RETURNING *
     ), account AS (
@@ -62,6 +62,7 @@ class GrantRepository(Base):
             amount=new.amount_micros,
             reason=new.reason,
             granted_by=new.granted_by,
+            request_id=new.request_id,
             transfer_id=transfer_id,
         )
         return _to_grant(rows[0]) if rows else None

@@ -13,8 +13,8 @@ from parley_billing.repository.accounts import ENTRY, to_entry
 from parley_billing.repository.base import Base
 
 _ADD = sa.text("""
-    INSERT INTO billing.promotions (id, code, amount_micros, max_uses, expires_at, reason, created_by)
-    VALUES (:id, :code, :amount, :max_uses, :expires_at, :reason, :created_by)
+    INSERT INTO billing.promotions (id, code, amount_micros, max_uses, expires_at, reason, created_by, request_id)
+    VALUES (:id, :code, :amount, :max_uses, :expires_at, :reason, :created_by, :request_id)
     ON CONFLICT (id) DO NOTHING
 """)
 _PROMOTION = "SELECT *, expires_at <= now() AS expired FROM billing.promotions WHERE {}"
@@ -75,6 +75,7 @@ class PromotionRepository(Base):
             expires_at=new.expires_at,
             reason=new.reason,
             created_by=new.created_by,
+            request_id=new.request_id,
         )
 
     async def promotion(self, promotion_id: uuid.UUID) -> Promotion | None:

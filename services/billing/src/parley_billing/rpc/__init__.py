@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from parley.billing.v1.audit_log_service_pb2_grpc import add_AuditLogServiceServicer_to_server
 from parley.billing.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 from parley.billing.v1.credit_service_pb2_grpc import add_CreditServiceServicer_to_server
 from parley.billing.v1.grant_service_pb2_grpc import add_GrantServiceServicer_to_server
@@ -22,6 +23,7 @@ from parley_billing.promotions import Promotions
 from parley_billing.reports import Reports
 from parley_billing.repository import Repository
 from parley_billing.rpc.audit import AuditService
+from parley_billing.rpc.audit_log import AuditLogService
 from parley_billing.rpc.credits import CreditService
 from parley_billing.rpc.grants import GrantService
 from parley_billing.rpc.holds import HoldService
@@ -49,5 +51,6 @@ def servicers(
         (PromotionService(promotions), add_PromotionServiceServicer_to_server),
         (UsageService(reports), add_UsageServiceServicer_to_server),
         (StatementService(reports), add_StatementServiceServicer_to_server),
+        (AuditLogService(repository), add_AuditLogServiceServicer_to_server),
         (AuditService(billing), add_AuditServiceServicer_to_server),
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 from parley.billing.v1 import grant_pb2, grant_service_pb2, grant_service_pb2_grpc
 from parley_kit import pages
+from parley_kit.context import current
 from parley_kit.errors import InvalidArgument
 
 from parley_billing.convert import to_grant
@@ -28,7 +29,12 @@ class GrantService(grant_service_pb2_grpc.GrantServiceServicer):
     async def CreateGrant(self, request: grant_service_pb2.CreateGrantRequest, context: Context) -> grant_pb2.Grant:
         """Give credits."""
         new = NewGrant(
-            uuid.UUID(request.grant_id), uuid.UUID(request.user_id), request.amount_micros, request.reason, caller()
+            id=uuid.UUID(request.grant_id),
+            user_id=uuid.UUID(request.user_id),
+            amount_micros=request.amount_micros,
+            reason=request.reason,
+            granted_by=caller(),
+            request_id=current().request_id,
         )
         return to_grant(await self._grants.give(new))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 from parley.billing.v1 import promotion_pb2, promotion_service_pb2, promotion_service_pb2_grpc
+from parley_kit.context import current
 
 from parley_billing.convert import from_moment, to_promotion
 from parley_billing.promotions import NewPromotion, Promotions
@@ -32,6 +33,7 @@ class PromotionService(promotion_service_pb2_grpc.PromotionServiceServicer):
             expires_at=from_moment("expireTime", request.expire_time),
             reason=request.reason,
             created_by=caller(),
+            request_id=current().request_id,
         )
         return to_promotion(await self._promotions.create(new))
 
