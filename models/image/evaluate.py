@@ -24,7 +24,7 @@ from image.scenes import SIDE, Scene, sample, say
 
 PROMPTS = 200
 STEPS = 16
-GUIDANCE = 3.0  # above it colours drift
+GUIDANCE = 1.5  # above it specks of other colours come
 BATCH = 20
 EXAMPLES = (
     "a red circle",

@@ -1,8 +1,9 @@
 """Trains parley-nano-image from nothing: `python models/image/train.py`, or `make models` for both models.
 
-Four stages, each resumable: the text encoders learn what sentences say and roughly how that looks, the autoencoder to
+Five stages, each resumable: the text encoders learn what sentences say and roughly how that looks, the autoencoder to
 pack pictures into latents, then pictures are packed once, and the denoiser learns to make latents from noise and
-sentences. It learns fastest from text encoders that know the layout already and stay as they are.
+sentences: first mostly layouts, then mostly edges and plain colours. It learns fastest from text encoders that know the
+layout already and stay as they are.
 """
 
 from __future__ import annotations
@@ -38,11 +39,12 @@ VAE_STEPS, VAE_WHOLE_STEPS, VAE_BATCH, CROP = 3600, 400, 16, 64
 PICTURES = 20_000
 THUMBNAIL = networks.LATENT_SIDE  # pixels of a side
 PATCHES = THUMBNAIL // 2  # of a side, as the denoiser's
-STEPS, BATCH = 12_000, 32
-MEASURE_EVERY, MEASURED = 3000, 40
+STEPS, FINER_STEPS, BATCH = 12_000, 5000, 32
+MEASURE_EVERY, MEASURED = 2500, 40
 PAINTED = 3.0  # weight of the thumbnail's error beside the facts'
-LAYOUT, LAYOUT_PART = 0.75, 0.6  # from this noise on a picture is decided by its sentence; the part of it in a batch
-RATE = 1e-3  # of learning, at its height
+LAYOUT = 0.75  # from this noise on a picture is decided by its sentence
+LAYOUT_PART, FINER_LAYOUT_PART = 0.6, 0.3  # the part of such noise in a batch
+RATE, FINER_RATE = 1e-3, 6e-4  # of learning, at its height
 NO_TEXT = 0.1  # of the sentences are left out, for guidance
 HINTS = 0.1  # are a few words only
 
@@ -75,7 +77,8 @@ class Training:
         self._train_text()
         self._train_vae()
         latents, scenes = self._pack()
-        self._train_transformer(latents, scenes)
+        self._train_transformer("transformer", latents, scenes, STEPS, RATE, LAYOUT_PART)
+        self._train_transformer("finer", latents, scenes, FINER_STEPS, FINER_RATE, FINER_LAYOUT_PART)
         pipeline = self._pipeline()
         pipeline.to(torch.float16).save_pretrained(out, safe_serialization=True)
         (out / "generation_config.json").write_text(json.dumps({"guidance_scale": GUIDANCE}) + "\n")
@@ -165,19 +168,21 @@ class Training:
         _normalize(self._vae, mean.to(self._device), std.to(self._device))
         return (latents - mean[:, None, None]) / std[:, None, None], scenes
 
-    def _train_transformer(self, latents: Tensor, scenes: list[Scene]) -> None:
+    def _train_transformer(
+        self, name: str, latents: Tensor, scenes: list[Scene], steps: int, rate: float, layout_part: float
+    ) -> None:
         optimizer = _optimizer([self._transformer])
-        stage = self._stage("transformer", STEPS, [self._transformer, self._smooth], optimizer)
+        stage = self._stage(name, steps, [self._transformer, self._smooth], optimizer)
         absent = torch.zeros(BATCH, 1, networks.TEXT_WIDTH, device=self._device)
         usual = self._transformer.attn_processors
         self._transformer.set_attn_processor(networks.OneForMany())
         for step in stage.steps():
-            warm_up_and_fall(optimizer, RATE, step, STEPS)
-            picker, noise_seed = random.Random(f"transformer {step}"), torch.Generator().manual_seed(step)
+            warm_up_and_fall(optimizer, rate, step, steps)
+            picker, noise_seed = random.Random(f"{name} {step}"), torch.Generator().manual_seed(step)
             chosen = [picker.randrange(PICTURES) for _ in range(BATCH)]
             clean = torch.cat([latents[chosen]] * 2, 1)
             noise = torch.randn(clean.shape, generator=noise_seed)
-            levels = _levels(noise_seed)
+            levels = _levels(noise_seed, layout_part)
             noisy = torch.lerp(clean, noise, levels[:, None, None, None])
             tokens = self._tokens([_told(scenes[number], picker) for number in chosen])
             with torch.autocast(self._device.type, torch.bfloat16):
@@ -286,11 +291,11 @@ def _learnt(picker: random.Random, count: int) -> list[Scene]:
     return scenes
 
 
-def _levels(generator: torch.Generator) -> Tensor:
-    """Return noise levels, (BATCH,) of 0 to 1. Most are so noisy that only the sentence tells what is drawn where."""
+def _levels(generator: torch.Generator, layout_part: float) -> Tensor:
+    """Return noise levels, (BATCH,) of 0 to 1. A part is so noisy that only the sentence tells what is drawn where."""
     chance = torch.rand(BATCH, generator=generator)
     layout = 1 - (1 - LAYOUT) * chance**2
-    return torch.where(torch.arange(BATCH) < BATCH * LAYOUT_PART, layout, torch.rand(BATCH, generator=generator))
+    return torch.where(torch.arange(BATCH) < BATCH * layout_part, layout, torch.rand(BATCH, generator=generator))
 
 
 def _told(scene: Scene, picker: random.Random) -> str:
