@@ -221,7 +221,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(target=grants, user=users, amount=st.integers(1, 500))
     def grant(self, user, amount):
-        new = NewGrant(uuid.uuid4(), user, amount, "why not", "a test")
+        new = NewGrant(uuid.uuid4(), user, amount, "why not", "a test", "r-1")
         account = self.account(user)
         assert self.run(self.giving.give(new)).amount_micros == amount
         account.entries.append(amount)
@@ -229,7 +229,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(new=grants, more=st.integers(0, 1))
     def grant_again(self, new, more):
-        again = NewGrant(new.id, new.user_id, new.amount_micros + more, new.reason, "another")
+        again = NewGrant(new.id, new.user_id, new.amount_micros + more, new.reason, "another", "r-2")
         given = self.outcome(self.giving.give(again))
         assert given == "IDEMPOTENCY_CONFLICT" if more else given.granted_by == new.granted_by
 
@@ -237,7 +237,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def promote(self, amount, uses, expired):
         promotion = ModelPromotion(new_code(), amount, uses, expired)
         expires_at = now() + (-TTL if expired else TTL)
-        new = NewPromotion(uuid.uuid4(), amount, uses, expires_at, "spring", "a test")
+        new = NewPromotion(uuid.uuid4(), amount, uses, expires_at, "spring", "a test", "r-1")
         self.run(self.repository.add_promotion(new, promotion.code))
         return promotion
 
