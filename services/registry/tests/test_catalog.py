@@ -6,6 +6,7 @@ import pytest
 from parley.registry.v1 import model_pb2
 from parley_kit.errors import ParleyError
 from parley_registry.catalog import Catalog
+from parley_registry.model import Announcement, Endpoint, Task
 from parley_registry.seed import Catalogue
 from prometheus_client import REGISTRY
 
@@ -80,6 +81,14 @@ async def test_a_model_that_only_a_replica_knows_is_added_with_the_price_of_its_
     assert (model.display_name, model.owned_by) == ("Own-1B", "Org")
     await client.release("Org/Own-1B")
     assert b"Own-1B" not in (await client.list()).data
+
+
+async def test_a_replica_that_comes_while_the_file_is_read_does_not_change_its_price(client, repository):
+    before = (await client.resolve("big")).model.price
+    # Looked for before the file was read, added after it.
+    announced = Announcement("big", Task.CHAT, Endpoint("one", "one:1"), 0, 0)
+    await repository.add(announced, Catalogue.model_validate(CATALOGUE).announced_prices.chat)
+    assert (await client.resolve("big")).model.price == before
 
 
 @pytest.mark.parametrize(

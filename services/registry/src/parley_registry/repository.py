@@ -128,8 +128,9 @@ class Repository:
         }
         async with self._engine.begin() as connection:
             await connection.execute(_SEED_LOCK)
-            await connection.execute(insert(models).values(row).on_conflict_do_nothing())
-            await _add_price(connection, announced.model, price)
+            added = await connection.execute(insert(models).values(row).on_conflict_do_nothing().returning(models.c.id))
+            if added.one_or_none() is not None:  # else the file was read meanwhile, and its price stands
+                await _add_price(connection, announced.model, price)
 
     async def seed(self, catalogue: Catalogue) -> None:
         """Make the catalogue what its file says, in one transaction, one replica after the other."""
