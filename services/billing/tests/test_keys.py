@@ -56,6 +56,13 @@ async def test_a_first_hold_beyond_the_limit_stores_nothing(client, user, key, r
     assert await client.credits(user) == (GRANT, 0, GRANT)
 
 
+async def test_a_limit_below_what_was_spent_leaves_nothing_and_not_less(client, user, key, sums):
+    await client.settle((await client.place(user, 60, **key)).id, 60)
+    lower = key | {"api_key_limit_micros": 50}
+    assert (await refused(client.place(user, 1, **lower))).metadata == {"needed_micros": "1", "left_micros": "0"}
+    assert await sums() == (60, 0)
+
+
 async def test_too_few_credits_are_told_before_the_keys_limit(client, user, key):
     await client.place(user, GRANT)
     assert (await refused(client.place(user, 101, **key))).code == "INSUFFICIENT_CREDITS"

@@ -255,9 +255,9 @@ class HoldRepository(Base):
         return (_to_hold(record), State(record["was"])) if record else None
 
     async def _left(self, origin: Origin) -> int:
-        """Return what is left of an API key's limit, in micros."""
+        """Return what is left of an API key's limit, in micros; nothing when the limit is less than what was spent."""
         rows = await self._rows(_USED, id=origin.api_key_id)
-        return (origin.api_key_limit_micros or 0) - (rows[0].used if rows else 0)
+        return max((origin.api_key_limit_micros or 0) - (rows[0].used if rows else 0), 0)
 
     async def release(self, hold_id: uuid.UUID) -> Hold | None:
         """Free a hold; None when it is not pending."""
