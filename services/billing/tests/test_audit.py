@@ -123,6 +123,16 @@ FORGERIES = {
         "UPDATE billing.holds SET user_id = gen_random_uuid() WHERE user_id = :user AND state = 'PENDING'",
         {"unmatched_holds": 1},
     ),
+    "a second welcome": (
+        f"""WITH made AS (INSERT INTO billing.transfers (id, kind, reference)
+                VALUES (gen_random_uuid(), 'welcome_grant', 'nobody') RETURNING id),
+            account AS (UPDATE billing.accounts SET balance_micros = balance_micros + 1 WHERE user_id = :user
+                RETURNING balance_micros)
+            INSERT INTO billing.entries (transfer_id, account_id, amount_micros, balance_after_micros)
+            SELECT id, {ACCOUNT}, 1, balance_micros FROM made, account
+            UNION ALL SELECT id, '{PROMOTION}', -1, NULL FROM made""",
+        {"unmatched_grants": 1},
+    ),
     "a grant": ("UPDATE billing.grants SET amount_micros = 6 WHERE user_id = :user", {"unmatched_grants": 2}),
     "a lost grant": ("DELETE FROM billing.grants WHERE user_id = :user", {"unmatched_grants": 1}),
     "a lost redemption": (

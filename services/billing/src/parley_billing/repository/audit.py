@@ -54,7 +54,9 @@ _AUDIT = sa.text("""
         (SELECT count(*) FROM billing.grants AS given
             FULL JOIN (SELECT * FROM credited WHERE kind = 'grant') AS booked ON booked.reference = given.id::text
                 AND booked.user_id = given.user_id AND booked.amount_micros = given.amount_micros
-            WHERE given.id IS NULL OR booked.id IS NULL) AS unmatched_grants,
+            WHERE given.id IS NULL OR booked.id IS NULL)
+        + (SELECT count(*) FROM credited WHERE kind = 'welcome_grant' AND reference IS DISTINCT FROM user_id::text)
+            AS unmatched_grants,
         (SELECT count(*) FROM redeemed
             FULL JOIN (SELECT * FROM credited WHERE kind = 'promotion') AS booked ON booked.id = redeemed.transfer_id
                 AND booked.reference = redeemed.reference AND booked.user_id = redeemed.user_id
