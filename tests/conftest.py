@@ -5,12 +5,14 @@ from pathlib import Path
 
 import asyncpg
 import httpx
+import pytest
 import pytest_asyncio
 import yaml
 from parley_dev.mesh import RunningMesh
 from parley_dev.testing import mesh_on_free_ports, temporary_home
 
 from .framework.collector import collector
+from .framework.issuer import AUDIENCE, Issuer
 from .framework.operator import Operator
 from .framework.person import Person
 
@@ -26,8 +28,16 @@ async def traces():
         yield made
 
 
+@pytest.fixture(scope="session")
+def issuer():
+    """The identity provider `local` of the mesh."""
+    with Issuer() as running:
+        yield running
+        running.shutdown()
+
+
 @pytest_asyncio.fixture(scope="session")
-async def mesh(traces):
+async def mesh(traces, issuer):
     settings = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{traces.address}",
         "OTEL_BSP_SCHEDULE_DELAY": "200",  # milliseconds between two exports
@@ -39,6 +49,9 @@ async def mesh(traces):
     }
     with temporary_home() as home:
         settings["PARLEY_REGISTRY_CATALOGUE_FILE"] = str(_catalogue(home.parent))
+        providers = home / "oidc-providers.yaml"
+        providers.write_text(f"providers: [{{name: local, issuer: '{issuer.url}', audiences: [{AUDIENCE}]}}]")
+        settings["PARLEY_AUTH_OIDC_PROVIDERS_FILE"] = str(providers)
         async with RunningMesh(mesh_on_free_ports(home, extra_env=settings)) as running:
             Person.outbox = running.mesh.outbox
             yield running

@@ -13,19 +13,27 @@ from parley_auth.access_tokens import AccessTokens
 from parley_auth.accounts import Accounts
 from parley_auth.admin import Admin
 from parley_auth.api_keys import ApiKeys
+from parley_auth.challenges import Challenges, Purpose
 from parley_auth.email_addresses import EmailAddresses
+from parley_auth.federation import Federation
 from parley_auth.guesses import Guesses
 from parley_auth.guests import Guests
+from parley_auth.id_tokens import IdTokens
 from parley_auth.key_exchange import KeyExchange
 from parley_auth.mailing import Mailing
+from parley_auth.mfa import MfaChallenges
 from parley_auth.models import SCHEMA
+from parley_auth.passkeys import Passkeys
 from parley_auth.password_resets import PasswordResets
 from parley_auth.passwords import Passwords
 from parley_auth.repository import Repository
 from parley_auth.rpc import servicers
+from parley_auth.sealing import Sealing
+from parley_auth.second_factors import SecondFactors
 from parley_auth.service_tokens import SecretFiles, ServiceTokens
 from parley_auth.sessions import Sessions
 from parley_auth.signing_keys import SigningKeys
+from parley_auth.webauthn_ceremonies import Ceremonies
 from parley_auth.wrong_keys import WrongKeys
 from parley_kit.db import create_engine, new_id
 from parley_kit.testing import database, serve_in_process
@@ -59,16 +67,40 @@ async def auth(tmp_path_factory):
         renewal = {"refresh_lifetime": dt.timedelta(days=30), "grace": dt.timedelta(seconds=60)}
         sessions = Sessions(store, tokens, new_id=new_id, clock=now, **renewal)
         guesses = Guesses(store, clock=now, limit=10, window=dt.timedelta(minutes=15))
+        mfa = MfaChallenges(store, clock=now, lifetime=dt.timedelta(minutes=5))
         wrong = WrongKeys(clock=now, limit=30)
         times = {"fresh": KEY_FRESH, "lifetime": dt.timedelta(seconds=90)}
         exchange = KeyExchange(store, tokens, wrong, clock=now, **times)
         keys = ApiKeys(store, sessions, exchange.forget, new_id=new_id, clock=now, most=50)
         mailing = Mailing(store, new_id=new_id, clock=now, limit=5)
-        accounts = Accounts(store, passwords, sessions, guesses, mailing, new_id=new_id, clock=now)
+        accounts = Accounts(store, passwords, sessions, guesses, mailing, mfa, new_id=new_id, clock=now)
         addresses = EmailAddresses(store, sessions, mailing, clock=now)
         resets = PasswordResets(store, passwords, mailing, new_id=new_id, clock=now)
         guests = Guests(store, passwords, sessions, mailing, new_id=new_id)
+
+        async def mailed(email):
+            """Return the token that an address was mailed last."""
+            statement = sa.text("SELECT token FROM auth.mails WHERE recipient = :email ORDER BY id DESC LIMIT 1")
+            async with engine.begin() as connection:
+                return (await connection.execute(statement, {"email": email})).scalar_one()
+
+        nonces = Challenges(store, Purpose.OIDC_NONCE, clock=now, lifetime=dt.timedelta(minutes=10))
+        id_tokens = IdTokens({}, {}, clock=now)
+        federation = Federation(store, id_tokens, nonces, sessions, mfa, new_id=new_id, clock=now)
         service_tokens = ServiceTokens(SecretFiles(secrets), tokens, clock=now)
+        passkeys = Passkeys(
+            store,
+            Ceremonies(rp_id="localhost", rp_name="Parley", origins=["http://localhost"]),
+            nonces,
+            nonces,
+            accounts,
+            sessions,
+            issuers=[],
+            new_id=new_id,
+            clock=now,
+        )
+        sealing = Sealing([b"k" * 32])
+        second_factors = SecondFactors(store, accounts, sessions, guesses, sealing, app_name="Parley", clock=now)
         served = servicers(
             accounts,
             sessions,
@@ -80,14 +112,10 @@ async def auth(tmp_path_factory):
             addresses,
             resets,
             guests,
+            federation,
+            second_factors,
+            passkeys,
         )
-
-        async def mailed(email):
-            """Return the token that an address was mailed last."""
-            statement = sa.text("SELECT token FROM auth.mails WHERE recipient = :email ORDER BY id DESC LIMIT 1")
-            async with engine.begin() as connection:
-                return (await connection.execute(statement, {"email": email})).scalar_one()
-
         async with serve_in_process(served, tokens) as (_, address):
             yield SimpleNamespace(address=address, tokens=tokens, key=key, sql=sql, mailed=mailed)
         await engine.dispose()

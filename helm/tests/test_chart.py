@@ -11,6 +11,7 @@ import helm_python as helm
 import kubernetes_validate
 import pytest
 import yaml
+from parley_auth.oidc_providers import load_providers
 from parley_auth.settings import Settings as Auth
 from parley_billing.settings import Settings as Billing
 from parley_chat.settings import Settings as Chat
@@ -35,6 +36,7 @@ EVERYTHING = {
     "image": {"pullSecrets": [{"name": "registry"}]},
     "envoy": {"edgeService": {"type": "LoadBalancer", "annotations": {"a": "b"}}},
     "mail": {"user": "parley", "appUrl": "https://app.example.com"},
+    "identityProviders": [{"name": "apple", "preset": "apple", "audiences": ["org.example.app"]}],
     "services": {"billing": {"env": {"WELCOME_GRANT_MICROS": "0"}}, "inference-llm": {"nodeSelector": {"gpu": "yes"}}},
 }
 
@@ -231,3 +233,19 @@ def test_the_password_of_the_mail_server_comes_from_a_secret():
     assert given["PARLEY_AUTH_MAIL_SMTP_USER"] == "parley"
     assert given["PARLEY_AUTH_MAIL_SMTP_PASSWORD_FILE"] == "/secrets/mail/password"
     assert given["PARLEY_AUTH_MAIL_SMTP_HOST"] == "smtp.example.com"
+
+
+def test_auth_is_given_the_sealing_key_and_the_identity_providers(tmp_path):
+    documents = manifests(everything=True)
+    pod = of(documents, "Deployment")["parley-auth"]["spec"]["template"]
+    given = {variable["name"]: variable.get("value") for variable in pod["spec"]["containers"][0]["env"]}
+    folders = {mount["name"]: mount["mountPath"] for mount in pod["spec"]["containers"][0]["volumeMounts"]}
+    assert given["PARLEY_AUTH_SEALING_KEY_FILE"] == f"{folders['sealing-key']}/sealing-key"
+    assert given["PARLEY_AUTH_OIDC_PROVIDERS_FILE"] == f"{folders['identity-providers']}/providers.yaml"
+    assert {"name": "sealing-key", "secret": {"secretName": "parley-sealing-key"}} in pod["spec"]["volumes"]
+    assert "checksum/identity-providers" in pod["metadata"]["annotations"]
+    file = tmp_path / "providers.yaml"
+    file.write_text(of(documents, "ConfigMap")["parley-auth-identity-providers"]["data"]["providers.yaml"])
+    assert load_providers(file)["apple"].issuer == "https://appleid.apple.com"
+    for document in manifests(everything=False):
+        assert "identity-providers" not in str(document)

@@ -22,6 +22,7 @@ from parley_kit.descriptors import pool, scope_of, service_names
 from parley_kit.identity import ALGORITHM, AUDIENCE, ISSUER
 from parley_kit.testing import database, serve_in_process
 
+from ..framework.authenticator import Authenticator
 from ..framework.person import PASSWORD, Person
 
 STRANGER = "00000000-0000-7000-8000-000000000000"
@@ -31,6 +32,11 @@ PUBLIC = {
     "parley.auth.v1.JwksService/GetJwks",
     "parley.auth.v1.PasswordResetService/ConfirmPasswordReset",
     "parley.auth.v1.PasswordResetService/RequestPasswordReset",
+    "parley.auth.v1.MfaService/CompleteMfa",
+    "parley.auth.v1.OidcService/CreateOidcNonce",
+    "parley.auth.v1.OidcService/SignInWithOidc",
+    "parley.auth.v1.PasskeySignInService/CreatePasskeySignInOptions",
+    "parley.auth.v1.PasskeySignInService/SignInWithPasskey",
     "parley.auth.v1.ServiceTokenService/IssueServiceToken",
     "parley.auth.v1.SessionService/RefreshSession",
     "parley.auth.v1.SessionService/SignIn",
@@ -90,6 +96,9 @@ NAMES_ONE = {
     "parley.auth.v1.ApiKeyService/RevokeApiKey": {"id": "{key}"},
     "parley.auth.v1.ApiKeyService/UpdateApiKey": {"id": "{key}", "name": "stolen"},
     "parley.auth.v1.DeviceService/DeleteSession": {"id": "{session}"},
+    "parley.auth.v1.PasskeyService/DeletePasskey": {"id": "{passkey}"},
+    "parley.auth.v1.PasskeyService/UpdatePasskey": {"id": "{passkey}", "name": "stolen"},
+    "parley.auth.v1.IdentityService/UnlinkIdentity": {"id": "{identity}"},
     "parley.chat.v1.ConversationService/DeleteConversation": {"id": "{conversation}"},
     "parley.chat.v1.ConversationService/GetConversation": {"id": "{conversation}"},
     "parley.chat.v1.ConversationService/UpdateConversation": {"id": "{conversation}", "title": "stolen"},
@@ -111,7 +120,17 @@ NAMES_NONE = {
     "parley.auth.v1.DeviceService/SignOutAll": {},
     "parley.auth.v1.EmailService/ResendVerification": {},
     "parley.auth.v1.GuestService/UpgradeMe": {"email": "stranger@example.org", "password": PASSWORD},
+    "parley.auth.v1.IdentityService/LinkIdentity": {"provider": "local", "idToken": "x", "nonce": "x"},
+    "parley.auth.v1.IdentityService/ListIdentities": {},
     "parley.auth.v1.PasswordService/ChangePassword": {"currentPassword": PASSWORD, "newPassword": f"{PASSWORD}!"},
+    "parley.auth.v1.PasskeyService/AddPasskey": {"credential": {"id": "x"}},
+    "parley.auth.v1.PasskeyService/CreatePasskeyOptions": {},
+    "parley.auth.v1.PasskeyService/ListPasskeys": {},
+    "parley.auth.v1.TotpService/ConfirmTotp": {"code": "123456"},
+    "parley.auth.v1.TotpService/DisableTotp": {"password": PASSWORD, "code": "123456"},
+    "parley.auth.v1.TotpService/EnrolTotp": {"password": PASSWORD},
+    "parley.auth.v1.TotpService/GetTotp": {},
+    "parley.auth.v1.TotpService/RegenerateRecoveryCodes": {"code": "123456"},
     "parley.auth.v1.UserService/GetMe": {},
     "parley.billing.v1.CreditService/GetCredits": {},
     "parley.billing.v1.CreditService/ListEntries": {},
@@ -172,6 +191,7 @@ FOR_ALL = {
     "parley.openai.v1.ModelsService/GetModel": {"model": "parley-nano-chat"},
     "parley.openai.v1.ModelsService/ListModels": {},
 }
+KINDS = ("session", "passkey", "identity", "key", "conversation", "generation", "job")
 USER = NAMES_ONE | NAMES_NONE | FOR_ALL
 REQUESTS = SERVICE | ADMIN | SUPPORT | USER
 DESCRIPTORS = pool()
@@ -257,7 +277,7 @@ async def leaks(channel, methods, forge, user_token, service_token):
     """Return every (method, token) that is not refused as it must be."""
     found = []
     for method in sorted(methods):
-        body = request(method, dict.fromkeys(("session", "key", "conversation", "generation", "job"), STRANGER))
+        body = request(method, dict.fromkeys(KINDS, STRANGER))
         expected = [(what, token, {"UNAUTHENTICATED"}) for what, token in forge.wrong().items()]
         if method not in USER:
             expected.append(("user", user_token, {"PERMISSION_DENIED"}))
@@ -325,8 +345,8 @@ async def test_support_is_let_in_where_it_may_look(channel, forge):
     assert code is grpc.StatusCode.OK
 
 
-async def things(person):
-    """Give a person a conversation, a finished generation and a picture; return their names."""
+async def things(person, issuer):
+    """Give a person a conversation, a finished generation, a picture and an identity; return their names."""
     conversation = await person.conversation(title="my secret title")
     events = await person.say(conversation, "What is a credit?", maxOutputTokens=4)
     job = await person.post("/v1/image-jobs", prompt="my secret prompt", steps=1)
@@ -338,19 +358,22 @@ async def things(person):
         "job": job["id"],
         "key": (await person.post("/v1/auth/api-keys", name="my secret name", scopes=["chat"]))["apiKey"]["id"],
         "session": sessions["sessions"][0]["id"],
+        "identity": await person.link(issuer),
+        "passkey": (await Authenticator().register(person, name="my secret name"))["id"],
     }
 
 
 async def seen(person, names):
     paths = (
-        "/v1/me", "/v1/auth/sessions", "/v1/auth/api-keys", "/v1/credits", "/v1/credits/entries", "/v1/conversations", "/v1/image-jobs",
+        "/v1/me", "/v1/auth/sessions", "/v1/auth/api-keys", "/v1/auth/identities", "/v1/auth/passkeys", "/v1/credits", "/v1/credits/entries",
+        "/v1/conversations", "/v1/image-jobs",
         f"/v1/conversations/{names['conversation']}/messages", f"/v1/image-jobs/{names['job']}",
     )  # fmt: skip
     return [await person.get(path) for path in paths]
 
 
-async def test_nobody_sees_or_changes_what_is_somebody_elses(channel, me, edge):
-    names = await things(me)
+async def test_nobody_sees_or_changes_what_is_somebody_elses(channel, me, edge, issuer):
+    names = await things(me, issuer)
     before = await seen(me, names)
     secrets = [*names.values(), me.id, me.email, "my secret"]
     for method in sorted(USER):
@@ -363,11 +386,11 @@ async def test_nobody_sees_or_changes_what_is_somebody_elses(channel, me, edge):
     assert await seen(me, names) == before
 
 
-async def test_each_of_these_requests_would_be_served_to_its_owner(channel, edge):
+async def test_each_of_these_requests_would_be_served_to_its_owner(channel, edge, issuer):
     """Else a refusal could have had another cause."""
     for method in sorted(NAMES_ONE):
         person = await Person.sign_up(edge)
-        code, answer = await ask(channel, method, request(method, await things(person)), person.token)
+        code, answer = await ask(channel, method, request(method, await things(person, issuer)), person.token)
         assert code is grpc.StatusCode.OK, (method, code, answer)
 
 

@@ -68,6 +68,12 @@ class Person:
     async def post(self, path: str, **body: Any) -> dict[str, Any]:
         return good(await self.call("POST", path, **body))
 
+    async def link(self, issuer: Any, **claims: Any) -> str:
+        """Link a user of an identity provider to the account; returns the link's id."""
+        nonce = good(await self.client.post("/v1/auth/oidc/nonce", json={}))["nonce"]
+        token = issuer.token(nonce, **claims)
+        return (await self.post("/v1/auth/identities", provider="local", idToken=token, nonce=nonce))["id"]
+
     async def conversation(self, **body: Any) -> str:
         """Make a conversation; returns its id."""
         return (await self.post("/v1/conversations", **body))["id"]

@@ -178,6 +178,7 @@ class Mesh:
             own["DATABASE_URL"] = urls[f"{service.schema}_app"]
         if service.name == "auth":
             own["SIGNING_KEYS_DIR"] = str(self.signing_keys)
+            own["SEALING_KEY_FILE"] = str(self.secrets / "sealing-key")
             own["SERVICE_SECRETS_DIR"] = str(self.secrets / "services")
             own["MAIL_OUTBOX_DIR"] = str(self.outbox)
         else:

@@ -20,7 +20,7 @@ class Passwords:
 
 
 def ensure(mesh: Mesh) -> Passwords:
-    """Make what is missing of the signing key, the services' secrets and the database passwords; return the latter."""
+    """Make what is missing of the signing and sealing keys, the services' secrets and the database passwords; return the latter."""
     folder = mesh.secrets
     for part in (folder, folder / "services", folder / "database", mesh.signing_keys):
         part.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -28,6 +28,7 @@ def ensure(mesh: Mesh) -> Passwords:
         older.rename(mesh.signing_keys / older.name)
     if not any(mesh.signing_keys.glob("*.pem")):
         write(mesh.signing_keys / "signing-key.pem", signing_key())
+    _once(folder / "sealing-key", new)
     for holder in SECRET_HOLDERS:
         _once(folder / "services" / holder, new)
     roles = [f"{service.schema}_{part}" for service in WITH_SCHEMA for part in ("owner", "app")]

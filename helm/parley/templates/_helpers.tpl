@@ -35,6 +35,10 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- if eq $name "auth" }}
 - {name: {{ $prefix }}SIGNING_KEYS_DIR, value: /secrets/signing-key}
+- {name: {{ $prefix }}SEALING_KEY_FILE, value: /secrets/sealing-key/sealing-key}
+{{- if $root.Values.identityProviders }}
+- {name: {{ $prefix }}OIDC_PROVIDERS_FILE, value: /etc/parley/identity-providers/providers.yaml}
+{{- end }}
 - {name: {{ $prefix }}SERVICE_SECRETS_DIR, value: /secrets/services}
 {{- with $root.Values.mail }}
 - {name: {{ $prefix }}MAIL_SMTP_HOST, value: {{ .host | quote }}}

@@ -13,7 +13,9 @@ from parley_auth.signing_keys import SigningKeys
 from parley_kit.db import create_engine
 from parley_kit.testing import database, serve_in_process
 
-from .world import SECRETS, Client, Clock, replica
+from tests.framework.issuer import Issuer
+
+from .world import SECRETS, Client, Clock, provider, replica
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -117,9 +119,26 @@ class Recorded:
         return self._inner.verify_and_update(password, encoded)
 
 
+@pytest.fixture(scope="session")
+def running_issuer():
+    with Issuer() as issuer:
+        yield issuer
+        issuer.shutdown()
+
+
+@pytest.fixture
+def issuer(running_issuer):
+    """An identity provider that behaves, with one key."""
+    running_issuer.heal()
+    running_issuer.rotate()
+    running_issuer.asked.clear()
+    return running_issuer
+
+
 @pytest_asyncio.fixture
-async def channel(engine, clock, tokens, secrets, passwords):
-    async with serve_in_process(replica(engine, clock, tokens, secrets, passwords), tokens) as (channel, _):
+async def channel(engine, clock, tokens, secrets, passwords, running_issuer):
+    served = replica(engine, clock, tokens, secrets, passwords, providers=[provider(running_issuer)])
+    async with serve_in_process(served, tokens) as (channel, _):
         yield channel
 
 

@@ -6,7 +6,7 @@ from .world import LIMIT, WINDOW, address, refusal
 
 async def test_sweeps_what_has_expired_and_nothing_else(client, clock, engine, rows):
     repository = Repository(engine)
-    for table in ("users", "password_guesses", "mail_counts"):  # what other tests left
+    for table in ("users", "password_guesses", "mail_counts", "challenges"):  # what other tests left
         await rows(f"WITH gone AS (DELETE FROM auth.{table} RETURNING 1) SELECT count(*) FROM gone")
     dead, living = await client.sign_up(address()), await client.sign_up(address())
     clock.pass_by(days=20)
@@ -39,3 +39,13 @@ async def test_sweeps_guesses_when_they_count_no_more(client, clock, engine, row
     assert await rows("SELECT count(*) FROM auth.password_guesses") == [(1,)]
     assert await refusal(client.sign_in(old)) == "INVALID_CREDENTIALS"
     assert await refusal(client.sign_in(fresh)) == "RATE_LIMITED"
+
+
+async def test_sweeps_challenges_that_nobody_brought_back(client, clock, engine, rows):
+    await rows("WITH gone AS (DELETE FROM auth.challenges RETURNING 1) SELECT count(*) FROM gone")
+    await client.nonce()
+    clock.pass_by(minutes=5)
+    await client.nonce()
+    clock.pass_by(minutes=5, seconds=1)
+    await sweep(Repository(engine), clock(), WINDOW)
+    assert await rows("SELECT count(*) FROM auth.challenges") == [(1,)]

@@ -5,46 +5,72 @@ import uuid
 from dataclasses import dataclass, field
 
 import grpc
+import httpx
+from google.protobuf.json_format import MessageToDict
 from parley.auth.v1 import admin_service_pb2 as admin
 from parley.auth.v1 import api_key_service_pb2 as api_keys
 from parley.auth.v1 import device_service_pb2 as devices
 from parley.auth.v1 import email_service_pb2 as emails
 from parley.auth.v1 import guest_service_pb2 as guests
+from parley.auth.v1 import identity_service_pb2 as identities
 from parley.auth.v1 import jwks_service_pb2 as jwks
+from parley.auth.v1 import mfa_service_pb2 as mfa
+from parley.auth.v1 import oidc_service_pb2 as oidc
+from parley.auth.v1 import passkey_service_pb2 as passkeys_pb
+from parley.auth.v1 import passkey_sign_in_service_pb2 as passkey_sign_ins
 from parley.auth.v1 import password_reset_service_pb2 as resets
 from parley.auth.v1 import password_service_pb2 as passwords
 from parley.auth.v1 import service_token_service_pb2 as service_tokens
 from parley.auth.v1 import session_service_pb2 as sessions
+from parley.auth.v1 import totp_service_pb2 as totp
 from parley.auth.v1 import user_service_pb2 as users
 from parley.auth.v1.admin_service_pb2_grpc import AdminServiceStub
 from parley.auth.v1.api_key_service_pb2_grpc import ApiKeyServiceStub
 from parley.auth.v1.device_service_pb2_grpc import DeviceServiceStub
 from parley.auth.v1.email_service_pb2_grpc import EmailServiceStub
 from parley.auth.v1.guest_service_pb2_grpc import GuestServiceStub
+from parley.auth.v1.identity_service_pb2_grpc import IdentityServiceStub
 from parley.auth.v1.jwks_service_pb2_grpc import JwksServiceStub
+from parley.auth.v1.mfa_service_pb2_grpc import MfaServiceStub
+from parley.auth.v1.oidc_service_pb2_grpc import OidcServiceStub
+from parley.auth.v1.passkey_service_pb2_grpc import PasskeyServiceStub
+from parley.auth.v1.passkey_sign_in_service_pb2_grpc import PasskeySignInServiceStub
 from parley.auth.v1.password_reset_service_pb2_grpc import PasswordResetServiceStub
 from parley.auth.v1.password_service_pb2_grpc import PasswordServiceStub
 from parley.auth.v1.service_token_service_pb2_grpc import ServiceTokenServiceStub
 from parley.auth.v1.session_service_pb2_grpc import SessionServiceStub
+from parley.auth.v1.totp_service_pb2_grpc import TotpServiceStub
 from parley.auth.v1.user_service_pb2_grpc import UserServiceStub
 from parley.edge.v1 import external_auth_pb2 as edge
 from parley.edge.v1.external_auth_pb2_grpc import AuthorizationStub
 from parley_auth.accounts import Accounts
 from parley_auth.admin import Admin
 from parley_auth.api_keys import ApiKeys
+from parley_auth.challenges import Challenges, Purpose
 from parley_auth.email_addresses import EmailAddresses
+from parley_auth.federation import Federation
 from parley_auth.guesses import Guesses
 from parley_auth.guests import Guests
+from parley_auth.id_tokens import IdTokens
 from parley_auth.key_exchange import KeyExchange
 from parley_auth.mailing import Mailing
+from parley_auth.mfa import MfaChallenges
+from parley_auth.oidc_keys import IssuerKeys
+from parley_auth.oidc_providers import Provider
+from parley_auth.passkeys import Passkeys
 from parley_auth.password_resets import PasswordResets
 from parley_auth.repository import Repository
 from parley_auth.rpc import servicers
+from parley_auth.sealing import Sealing
+from parley_auth.second_factors import SecondFactors
 from parley_auth.service_tokens import SecretFiles, ServiceTokens
 from parley_auth.sessions import Sessions
+from parley_auth.webauthn_ceremonies import Ceremonies
 from parley_auth.wrong_keys import WrongKeys
 from parley_kit.db import new_id
 from parley_kit.errors import ParleyError, parley_error_from
+
+from tests.framework.issuer import AUDIENCE
 
 PASSWORD = "correct horse battery"
 NEW_PASSWORD = "another horse battery"
@@ -56,6 +82,12 @@ WRONG_KEYS = 5
 KEY_FRESH = dt.timedelta(seconds=5)
 KEY_TOKEN = dt.timedelta(seconds=90)
 MAILS = 5
+RP_ID, ORIGINS = "example.org", ("https://app.example.org", "https://example.org")
+PASSKEY_LIFETIME = dt.timedelta(minutes=5)
+MFA_LIFETIME = dt.timedelta(minutes=5)
+SEALING_KEY = b"k" * 32
+NONCE_LIFETIME = dt.timedelta(minutes=10)
+KEYS_SECONDS = 3600
 SECRETS = {"chat": "chat-secret-0123456789", "operator": "operator-secret-0123456789", "short": "short"}
 
 
@@ -92,6 +124,12 @@ class Client:
         self._edge = AuthorizationStub(channel)
         self._admin = AdminServiceStub(channel)
         self._service_tokens = ServiceTokenServiceStub(channel)
+        self._passkeys = PasskeyServiceStub(channel)
+        self._passkey_sign_ins = PasskeySignInServiceStub(channel)
+        self._mfa = MfaServiceStub(channel)
+        self._totp = TotpServiceStub(channel)
+        self._oidc = OidcServiceStub(channel)
+        self._identities = IdentityServiceStub(channel)
 
     async def sign_up(self, email, password=PASSWORD, **more):
         """Sign up and prove the address, as nearly every test wants it; returns the session with the user as it is then."""
@@ -183,6 +221,77 @@ class Client:
         request = getattr(admin, f"{method}Request")(**values)
         return await told(getattr(self._admin, method)(request, metadata=[*bearer(token), *more]))
 
+    async def enrol(self, token, password=PASSWORD):
+        request = totp.EnrolTotpRequest(password=password)
+        return await told(self._totp.EnrolTotp(request, metadata=bearer(token)))
+
+    async def confirm(self, token, code):
+        call = self._totp.ConfirmTotp(totp.ConfirmTotpRequest(code=code), metadata=bearer(token))
+        return list((await told(call)).recovery_codes)
+
+    async def totp(self, token):
+        return await told(self._totp.GetTotp(totp.GetTotpRequest(), metadata=bearer(token)))
+
+    async def disable(self, token, code, password=PASSWORD):
+        request = totp.DisableTotpRequest(password=password, code=code)
+        return await told(self._totp.DisableTotp(request, metadata=bearer(token)))
+
+    async def regenerate(self, token, code):
+        request = totp.RegenerateRecoveryCodesRequest(code=code)
+        return list((await told(self._totp.RegenerateRecoveryCodes(request, metadata=bearer(token)))).recovery_codes)
+
+    async def complete(self, mfa_token, code):
+        return await told(self._mfa.CompleteMfa(mfa.CompleteMfaRequest(mfa_token=mfa_token, code=code)))
+
+    async def passkey_options(self, token):
+        call = self._passkeys.CreatePasskeyOptions(passkeys_pb.CreatePasskeyOptionsRequest(), metadata=bearer(token))
+        return MessageToDict((await told(call)).options)
+
+    async def add_passkey(self, token, credential, name=""):
+        request = passkeys_pb.AddPasskeyRequest(name=name)
+        request.credential.update(credential)
+        return await told(self._passkeys.AddPasskey(request, metadata=bearer(token)))
+
+    async def passkeys(self, token):
+        call = self._passkeys.ListPasskeys(passkeys_pb.ListPasskeysRequest(), metadata=bearer(token))
+        return list((await told(call)).passkeys)
+
+    async def rename_passkey(self, token, passkey_id, name):
+        request = passkeys_pb.UpdatePasskeyRequest(id=passkey_id, name=name)
+        return await told(self._passkeys.UpdatePasskey(request, metadata=bearer(token)))
+
+    async def delete_passkey(self, token, passkey_id):
+        request = passkeys_pb.DeletePasskeyRequest(id=passkey_id)
+        return await told(self._passkeys.DeletePasskey(request, metadata=bearer(token)))
+
+    async def passkey_sign_in_options(self):
+        request = passkey_sign_ins.CreatePasskeySignInOptionsRequest()
+        return MessageToDict((await told(self._passkey_sign_ins.CreatePasskeySignInOptions(request))).options)
+
+    async def sign_in_passkey(self, credential, **more):
+        request = passkey_sign_ins.SignInWithPasskeyRequest(**more)
+        request.credential.update(credential)
+        return await told(self._passkey_sign_ins.SignInWithPasskey(request))
+
+    async def nonce(self):
+        return (await told(self._oidc.CreateOidcNonce(oidc.CreateOidcNonceRequest()))).nonce
+
+    async def sign_in_oidc(self, id_token, nonce, provider="local", **more):
+        request = oidc.SignInWithOidcRequest(provider=provider, id_token=id_token, nonce=nonce, **more)
+        return await told(self._oidc.SignInWithOidc(request))
+
+    async def link(self, token, id_token, nonce, provider="local"):
+        request = identities.LinkIdentityRequest(provider=provider, id_token=id_token, nonce=nonce)
+        return await told(self._identities.LinkIdentity(request, metadata=bearer(token)))
+
+    async def identities(self, token):
+        call = self._identities.ListIdentities(identities.ListIdentitiesRequest(), metadata=bearer(token))
+        return list((await told(call)).identities)
+
+    async def unlink(self, token, identity_id):
+        request = identities.UnlinkIdentityRequest(id=identity_id)
+        return await told(self._identities.UnlinkIdentity(request, metadata=bearer(token)))
+
     async def jwks(self):
         call = self._jwks.GetJwks(jwks.GetJwksRequest())
         return await call, dict(await call.initial_metadata())
@@ -192,21 +301,40 @@ class Client:
         return await told(self._service_tokens.IssueServiceToken(request))
 
 
-def replica(engine, clock, tokens, secrets, passwords, *, grace=GRACE, repository=Repository):
+def replica(
+    engine, clock, tokens, secrets, passwords, *, grace=GRACE, repository=Repository, providers=(), limit=LIMIT
+):
     """Return the servicers of one process."""
     store = repository(engine)
     renewal = {"refresh_lifetime": dt.timedelta(days=30), "grace": grace}
     sessions = Sessions(store, tokens, new_id=new_id, clock=clock, **renewal)
-    guesses = Guesses(store, clock=clock, limit=LIMIT, window=WINDOW)
+    guesses = Guesses(store, clock=clock, limit=limit, window=WINDOW)
     wrong = WrongKeys(clock=clock, limit=WRONG_KEYS)
     exchange = KeyExchange(store, tokens, wrong, clock=clock, fresh=KEY_FRESH, lifetime=KEY_TOKEN)
     keys = ApiKeys(store, sessions, exchange.forget, new_id=new_id, clock=clock, most=MOST_KEYS)
+    mfa_challenges = MfaChallenges(store, clock=clock, lifetime=MFA_LIFETIME)
     mailing = Mailing(store, new_id=new_id, clock=clock, limit=MAILS)
-    accounts = Accounts(store, passwords, sessions, guesses, mailing, new_id=new_id, clock=clock)
+    accounts = Accounts(store, passwords, sessions, guesses, mailing, mfa_challenges, new_id=new_id, clock=clock)
     addresses = EmailAddresses(store, sessions, mailing, clock=clock)
     resetting = PasswordResets(store, passwords, mailing, new_id=new_id, clock=clock)
     guesting = Guests(store, passwords, sessions, mailing, new_id=new_id)
+    federation = federate(store, sessions, mfa_challenges, clock, providers)
+    sealing = Sealing([SEALING_KEY])
+    second_factors = SecondFactors(store, accounts, sessions, guesses, sealing, app_name="Parley", clock=clock)
     service_tokens = ServiceTokens(SecretFiles(secrets), tokens, clock=clock)
+    lasting = {"clock": clock, "lifetime": PASSKEY_LIFETIME}
+    passkeys = Passkeys(
+        store,
+        Ceremonies(rp_id=RP_ID, rp_name="Parley", origins=ORIGINS),
+        Challenges(store, Purpose.PASSKEY_REGISTRATION, **lasting),
+        Challenges(store, Purpose.PASSKEY_SIGN_IN, **lasting),
+        accounts,
+        sessions,
+        issuers=[provider.issuer for provider in providers],
+        new_id=new_id,
+        clock=clock,
+    )
+    mailed = addresses, resetting, guesting
     return servicers(
         accounts,
         sessions,
@@ -215,10 +343,36 @@ def replica(engine, clock, tokens, secrets, passwords, *, grace=GRACE, repositor
         keys,
         exchange,
         Admin(store, new_id=new_id, clock=clock),
-        addresses,
-        resetting,
-        guesting,
+        *mailed,
+        federation,
+        second_factors,
+        passkeys,
     )
+
+
+def federate(store, sessions, mfa_challenges, clock, providers):
+    """Return the rules of identity providers."""
+    by_name = {provider.name: provider for provider in providers}
+    return Federation(
+        store,
+        IdTokens(by_name, issuer_keys(clock, providers), clock=clock),
+        Challenges(store, Purpose.OIDC_NONCE, clock=clock, lifetime=NONCE_LIFETIME),
+        sessions,
+        mfa_challenges,
+        new_id=new_id,
+        clock=clock,
+    )
+
+
+def issuer_keys(clock, providers):
+    """Return the keys of each provider, as one replica keeps them; they age by the clock."""
+    web = httpx.AsyncClient(trust_env=False)
+    settings = {"lifetime": KEYS_SECONDS, "timer": lambda: clock().timestamp()}
+    return {provider.name: IssuerKeys(provider.issuer, web, **settings) for provider in providers}
+
+
+def provider(issuer, name="local", **more):
+    return Provider(name=name, issuer=issuer.url, audiences=[AUDIENCE, "another.of.ours"], **more)
 
 
 def bearer(token):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from functools import partial
 
+import httpx
 from parley_kit.db import create_engine, new_id
 from parley_kit.periodic import Periodic
 from parley_kit.server import Service, main
@@ -13,25 +14,35 @@ from parley_auth.access_tokens import AccessTokens
 from parley_auth.accounts import Accounts
 from parley_auth.admin import Admin
 from parley_auth.api_keys import ApiKeys
+from parley_auth.challenges import Challenges, Purpose
 from parley_auth.email_addresses import EmailAddresses
+from parley_auth.federation import Federation
 from parley_auth.guesses import Guesses
 from parley_auth.guests import Guests
+from parley_auth.id_tokens import IdTokens
 from parley_auth.key_exchange import KeyExchange
 from parley_auth.mail_queue import EVERY_SECONDS as MAIL_EVERY_SECONDS
 from parley_auth.mail_queue import MailQueue
 from parley_auth.mail_text import Writer
 from parley_auth.mailing import Mailing
+from parley_auth.mfa import MfaChallenges
+from parley_auth.oidc_keys import IssuerKeys
+from parley_auth.oidc_providers import load_providers
+from parley_auth.passkeys import Passkeys
 from parley_auth.password_resets import PasswordResets
 from parley_auth.passwords import Passwords
 from parley_auth.repository import Repository
 from parley_auth.rotation import rotate_keys
 from parley_auth.rpc import servicers
+from parley_auth.sealing import Sealing, load_keys
+from parley_auth.second_factors import SecondFactors
 from parley_auth.service_tokens import SecretFiles, ServiceTokens
 from parley_auth.sessions import Sessions
 from parley_auth.settings import Settings
 from parley_auth.signing_key_files import read_keys
 from parley_auth.signing_keys import CannotSign, SigningKeys
 from parley_auth.upkeep import EVERY_SECONDS, sweep
+from parley_auth.webauthn_ceremonies import Ceremonies
 from parley_auth.wrong_keys import WrongKeys
 
 KEYS_EVERY_SECONDS = 5.0
@@ -45,8 +56,9 @@ def now() -> dt.datetime:
 def build() -> Service:
     """Wire the service."""
     settings = Settings()
-    if settings.signing_keys_dir is None or settings.service_secrets_dir is None:
-        raise SystemExit("PARLEY_AUTH_SIGNING_KEYS_DIR and PARLEY_AUTH_SERVICE_SECRETS_DIR must be set.")
+    if settings.signing_keys_dir is None or settings.service_secrets_dir is None or settings.sealing_key_file is None:
+        names = "PARLEY_AUTH_SIGNING_KEYS_DIR, PARLEY_AUTH_SERVICE_SECRETS_DIR and PARLEY_AUTH_SEALING_KEY_FILE"
+        raise SystemExit(f"{names} must be set.")
     try:
         keys = SigningKeys(partial(read_keys, settings.signing_keys_dir), clock=now, longest=settings.longest_token())
     except CannotSign as error:
@@ -67,13 +79,14 @@ def build() -> Service:
         grace=dt.timedelta(seconds=settings.refresh_grace_seconds),
     )
     mailing = Mailing(repository, new_id=new_id, clock=now, limit=settings.mails_per_address)
-    accounts = Accounts(repository, passwords, sessions, guesses, mailing, new_id=new_id, clock=now)
     addresses = EmailAddresses(repository, sessions, mailing, clock=now)
     resets = PasswordResets(repository, passwords, mailing, new_id=new_id, clock=now)
     guests = Guests(repository, passwords, sessions, mailing, new_id=new_id)
     writer = Writer(sender=settings.mail_sender, app_url=settings.app_url)
     queue = MailQueue(repository, settings.mail(), writer, clock=now)
     mails = Periodic("sending mails", queue.drain, every_seconds=MAIL_EVERY_SECONDS)
+    mfa = MfaChallenges(repository, clock=now, lifetime=dt.timedelta(seconds=settings.mfa_seconds))
+    accounts = Accounts(repository, passwords, sessions, guesses, mailing, mfa, new_id=new_id, clock=now)
     service_tokens = ServiceTokens(SecretFiles(settings.service_secrets_dir), tokens, clock=now)
     key_exchange = KeyExchange(
         repository,
@@ -87,6 +100,31 @@ def build() -> Service:
         repository, sessions, key_exchange.forget, new_id=new_id, clock=now, most=settings.api_keys_per_user
     )
     admin = Admin(repository, new_id=new_id, clock=now)
+    providers, web = load_providers(settings.oidc_providers_file), httpx.AsyncClient()
+    issuer_keys = {
+        name: IssuerKeys(provider.issuer, web, lifetime=settings.oidc_keys_seconds)
+        for name, provider in providers.items()
+    }
+    nonce_lifetime = dt.timedelta(seconds=settings.oidc_nonce_seconds)
+    nonces = Challenges(repository, Purpose.OIDC_NONCE, clock=now, lifetime=nonce_lifetime)
+    id_tokens = IdTokens(providers, issuer_keys, clock=now)
+    federation = Federation(repository, id_tokens, nonces, sessions, mfa, new_id=new_id, clock=now)
+    sealing = Sealing(load_keys(settings.sealing_key_file))
+    second_factors = SecondFactors(
+        repository, accounts, sessions, guesses, sealing, app_name=settings.app_name, clock=now
+    )
+    passkey_lifetime = dt.timedelta(seconds=settings.passkey_seconds)
+    passkeys = Passkeys(
+        repository,
+        Ceremonies(rp_id=settings.passkey_rp_id, rp_name=settings.app_name, origins=settings.passkey_origins),
+        Challenges(repository, Purpose.PASSKEY_REGISTRATION, clock=now, lifetime=passkey_lifetime),
+        Challenges(repository, Purpose.PASSKEY_SIGN_IN, clock=now, lifetime=passkey_lifetime),
+        accounts,
+        sessions,
+        issuers=id_tokens.issuers,
+        new_id=new_id,
+        clock=now,
+    )
     sweeper = Periodic("sweeping", lambda: sweep(repository, now(), window), every_seconds=EVERY_SECONDS)
 
     async def stop() -> None:
@@ -94,13 +132,26 @@ def build() -> Service:
         await sweeper.stop()
         await mails.stop()
         passwords.close()
+        await web.aclose()
         await engine.dispose()
 
     return Service(
         name="auth",
         settings=settings,
         servicers=servicers(
-            accounts, sessions, tokens, service_tokens, api_keys, key_exchange, admin, addresses, resets, guests
+            accounts,
+            sessions,
+            tokens,
+            service_tokens,
+            api_keys,
+            key_exchange,
+            admin,
+            addresses,
+            resets,
+            guests,
+            federation,
+            second_factors,
+            passkeys,
         ),
         verifier=tokens,
         on_start=[reloading.start, sweeper.start, mails.start],

@@ -14,6 +14,7 @@ from parley_auth.account import Caller, NewSession, SignedIn, User, normalise_em
 from parley_auth.errors import InvalidCredentials
 from parley_auth.guesses import Guesses
 from parley_auth.mailing import MAIL_LASTS, Letter, Mailing, Purpose
+from parley_auth.mfa import FirstFactor, MfaChallenge, MfaChallenges
 from parley_auth.passwords import Passwords
 from parley_auth.sessions import Sessions
 
@@ -34,7 +35,7 @@ class Store(Protocol):
         ...
 
     async def open_session(self, user_id: uuid.UUID, verified: str, session: NewSession) -> bool:
-        """Store a further session; False when the password hash is no longer the one that was verified."""
+        """Store a further session; False when the hash is no longer the verified one, or there is a second factor."""
         ...
 
     async def replace_hash(self, user_id: uuid.UUID, old: str, new: str) -> None:
@@ -61,6 +62,7 @@ class Accounts:
         sessions: Sessions,
         guesses: Guesses,
         mailing: Mailing,
+        mfa: MfaChallenges,
         *,
         new_id: Callable[[], uuid.UUID],
         clock: Callable[[], dt.datetime],
@@ -70,6 +72,7 @@ class Accounts:
         self._sessions = sessions
         self._guesses = guesses
         self._mailing = mailing
+        self._mfa = mfa
         self._new_id = new_id
         self._clock = clock
 
@@ -83,20 +86,27 @@ class Accounts:
         await self._store.create_account(user, encoded, session, letter)
         return self._sessions.signed_in(user, session.id, refresh_token)
 
-    async def sign_in(self, email: str, password: str, device_name: str) -> SignedIn:
-        """Sign in; InvalidCredentials, or TooManyGuesses, alike and after the same work for every address."""
+    async def sign_in(self, email: str, password: str, device_name: str) -> SignedIn | MfaChallenge:
+        """Sign in; InvalidCredentials, or TooManyGuesses, alike and after the same work for every address.
+
+        An account with a second factor gets a challenge instead of a session.
+        """
         found = await self._store.find_account(normalise_email(email))
         matches, better = await self._guess(email, password, found[1] if found else None)
         user, encoded = found or (None, None)
         if user is None or encoded is None or not matches:
             metrics.sign_ins.labels(result="refused").inc()
             raise InvalidCredentials
-        session, refresh_token = self._sessions.begin(device_name)
-        if not await self._store.open_session(user.id, encoded, session):
-            # The password or the form of its hash was changed since it was read: whether this one holds is open again.
-            return await self.sign_in(email, password, device_name)
         if better is not None:
             await self._store.replace_hash(user.id, encoded, better)
+            encoded = better
+        session, refresh_token = self._sessions.begin(device_name)
+        if not await self._store.open_session(user.id, encoded, session):
+            if challenge := await self._mfa.begin(FirstFactor(user.id, password_hash=encoded), device_name):
+                metrics.sign_ins.labels(result="second_factor").inc()
+                return challenge
+            # The password or the form of its hash was changed since it was read: whether this one holds is open again.
+            return await self.sign_in(email, password, device_name)
         metrics.sign_ins.labels(result="ok").inc()
         return self._sessions.signed_in(user, session.id, refresh_token)
 
@@ -121,6 +131,12 @@ class Accounts:
         """Whether it is the password of a signed-in account, within the limit on guesses."""
         # An address that is only claimed is somebody else's, whose guesses these must not use up.
         return (await self._guess(user.email or str(user.id), password, encoded))[0]
+
+    async def confirm_password(self, user_id: uuid.UUID, password: str) -> None:
+        """Have the signed-in owner say the password again; nothing is asked of accounts without one."""
+        user, encoded = await self._account(user_id)
+        if encoded is not None and not await self.check_password(user, encoded, password):
+            raise InvalidArgument("password", "is not the password of this account")
 
     async def me(self, user_id: uuid.UUID) -> User:
         """Return the account of an access token; Unauthenticated when it exists no more."""

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from parley.auth.v1 import device_session_pb2, session_pb2, user_pb2
+from parley.auth.v1 import (
+    device_session_pb2,
+    identity_pb2,
+    passkey_pb2,
+    passkey_service_pb2,
+    session_pb2,
+    totp_service_pb2,
+    user_pb2,
+)
 from parley_kit import pages
 from parley_kit.errors import InvalidArgument
 
 from parley_auth.account import Caller, DeviceSession, SignedIn, User
+from parley_auth.identity import Identity
+from parley_auth.mfa import MfaChallenge
+from parley_auth.passkey import Passkey
+from parley_auth.second_factors import Totp
 
 
 def to_user(user: User) -> user_pb2.User:
@@ -23,8 +36,11 @@ def to_user(user: User) -> user_pb2.User:
     )
 
 
-def to_session(signed_in: SignedIn) -> session_pb2.Session:
-    """Write what a device holds."""
+def to_session(signed_in: SignedIn | MfaChallenge) -> session_pb2.Session:
+    """Write what a device holds, or what it still needs."""
+    if isinstance(signed_in, MfaChallenge):
+        challenge = session_pb2.MfaChallenge(token=signed_in.token, expires_in=signed_in.expires_in)
+        return session_pb2.Session(mfa=challenge)
     return session_pb2.Session(
         user=to_user(signed_in.user),
         access_token=signed_in.access_token,
@@ -42,6 +58,44 @@ def to_device_session(session: DeviceSession, caller: Caller) -> device_session_
         last_use_time=_timestamp(session.last_used_at),
         current=session.id == caller.session_id,
     )
+
+
+def to_identity(identity: Identity) -> identity_pb2.Identity:
+    """Write a linked identity."""
+    return identity_pb2.Identity(
+        id=str(identity.id),
+        provider=identity.provider,
+        email=identity.email or "",
+        create_time=_timestamp(identity.created_at),
+        last_use_time=_timestamp(identity.last_used_at),
+    )
+
+
+def to_passkey(passkey: Passkey) -> passkey_pb2.Passkey:
+    """Write a passkey for its owner."""
+    used = None if passkey.last_used_at is None else _timestamp(passkey.last_used_at)
+    return passkey_pb2.Passkey(
+        id=str(passkey.id),
+        name=passkey.name,
+        synced=passkey.synced,
+        create_time=_timestamp(passkey.created_at),
+        last_use_time=used,
+    )
+
+
+def to_passkey_options(options: dict[str, Any]) -> passkey_service_pb2.PasskeyOptions:
+    """Write what a device needs for a ceremony."""
+    written = passkey_service_pb2.PasskeyOptions()
+    written.options.update(options)
+    return written
+
+
+def to_totp(found: Totp | None) -> totp_service_pb2.Totp:
+    """Write the state of a second factor."""
+    if found is None or found.confirmed_at is None:
+        return totp_service_pb2.Totp()
+    enabled_at = _timestamp(found.confirmed_at)
+    return totp_service_pb2.Totp(enabled=True, enable_time=enabled_at, recovery_codes_left=found.recovery_codes_left)
 
 
 def session_page(last: DeviceSession) -> str:

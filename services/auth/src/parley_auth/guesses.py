@@ -1,17 +1,21 @@
-"""The limit on guessing passwords: so many wrong ones an e-mail in any window of time, whoever guesses and wherever."""
+"""The limit on guessing passwords and codes: so many wrong ones in any window of time, whoever guesses and wherever."""
 
 from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import hmac
 import math
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from parley_auth import metrics
 from parley_auth.account import normalise_email
-from parley_auth.errors import TooManyGuesses
+from parley_auth.errors import TooManyCodes, TooManyGuesses
+
+_CODES = b"parley: codes of a second factor"
 
 
 @dataclass(frozen=True)
@@ -54,16 +58,24 @@ class Guesses:
         self._window = window
 
     async def take(self, email: str) -> Guess:
-        """Count a guess; TooManyGuesses when there were as many as are allowed."""
+        """Count a guess of a password; TooManyGuesses when there were as many as are allowed."""
+        return await self._take(hashlib.sha256(normalise_email(email).encode()).digest(), TooManyGuesses)
+
+    async def take_code(self, user_id: uuid.UUID) -> Guess:
+        """Count a guess of a second factor's code; TooManyCodes when there were as many as are allowed."""
+        # An HMAC, so that nothing typed as an e-mail counts here.
+        return await self._take(hmac.digest(_CODES, user_id.bytes, "sha256"), TooManyCodes)
+
+    async def _take(self, account: bytes, too_many: type[TooManyGuesses | TooManyCodes]) -> Guess:
         now = self._clock()
         since = now - self._window
-        guess = Guess(hashlib.sha256(normalise_email(email).encode()).digest(), now)
+        guess = Guess(account, now)
         if await self._store.take_guess(guess, since, self._limit):
             return guess
         metrics.guesses_refused.inc()
         blocking = await self._store.blocking_guess(guess.account, since, self._limit)
         wait = blocking - since if blocking is not None else dt.timedelta()
-        raise TooManyGuesses(retry_after=max(1, math.ceil(wait.total_seconds())))
+        raise too_many(retry_after=max(1, math.ceil(wait.total_seconds())))
 
     async def give_back(self, guess: Guess) -> None:
         """Count a guess no more: it was right, or nothing was compared."""

@@ -73,6 +73,87 @@ sa.Index(
 sa.Index("ix_refresh_tokens_session_id", refresh_tokens.c.session_id)
 sa.Index("ix_refresh_tokens_expires_at", refresh_tokens.c.expires_at)
 
+identities = sa.Table(
+    "identities",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("user_id", UUID(as_uuid=True), sa.ForeignKey(users.c.id, ondelete="CASCADE"), nullable=False),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("issuer", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("email", sa.Text),
+    sa.Column("linked_at", _moment, nullable=False),
+    sa.Column("last_used_at", _moment, nullable=False),
+    sa.UniqueConstraint("issuer", "subject"),
+    comment="A user of an identity provider, linked to an account. The e-mail is the provider's word, for showing only.",
+)
+sa.Index("ix_identities_user_id", identities.c.user_id)
+
+challenges = sa.Table(
+    "challenges",
+    metadata,
+    sa.Column("hash", sa.LargeBinary, primary_key=True),
+    sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("user_id", UUID(as_uuid=True), sa.ForeignKey(users.c.id, ondelete="CASCADE")),
+    sa.Column("expires_at", _moment, nullable=False),
+    sa.CheckConstraint("octet_length(hash) = 32", name="hash_is_sha256"),
+    comment="Random values that must come back in time, once; deleted when they do.",
+)
+sa.Index("ix_challenges_expires_at", challenges.c.expires_at)
+sa.Index("ix_challenges_user_id", challenges.c.user_id)
+
+totp = sa.Table(
+    "totp",
+    metadata,
+    sa.Column("user_id", UUID(as_uuid=True), sa.ForeignKey(users.c.id, ondelete="CASCADE"), primary_key=True),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", _moment, nullable=False),
+    sa.Column("confirmed_at", _moment),
+    sa.Column("last_step", sa.BigInteger, nullable=False),
+    comment="The secret of an authenticator app, sealed. It counts when it is confirmed; codes up to last_step are used.",
+)
+
+recovery_codes = sa.Table(
+    "recovery_codes",
+    metadata,
+    sa.Column("user_id", UUID(as_uuid=True), sa.ForeignKey(users.c.id, ondelete="CASCADE"), primary_key=True),
+    sa.Column("code_hash", sa.LargeBinary, primary_key=True),
+    sa.CheckConstraint("octet_length(code_hash) = 32", name="hash_is_sha256"),
+    comment="Codes instead of an authenticator app; deleted when they are used.",
+)
+
+pending_sign_ins = sa.Table(
+    "pending_sign_ins",
+    metadata,
+    sa.Column("token_hash", sa.LargeBinary, primary_key=True),
+    sa.Column("user_id", UUID(as_uuid=True), sa.ForeignKey(users.c.id, ondelete="CASCADE"), nullable=False),
+    sa.Column("identity_id", UUID(as_uuid=True), sa.ForeignKey(identities.c.id, ondelete="CASCADE")),
+    sa.Column("password_digest", sa.LargeBinary),
+    sa.Column("device_name", sa.Text, nullable=False),
+    sa.Column("expires_at", _moment, nullable=False),
+    sa.CheckConstraint("octet_length(token_hash) = 32", name="hash_is_sha256"),
+    comment="Sign-ins whose first factor was right and whose second one is awaited; void when the first is no more.",
+)
+sa.Index("ix_pending_sign_ins_user_id", pending_sign_ins.c.user_id)
+sa.Index("ix_pending_sign_ins_identity_id", pending_sign_ins.c.identity_id)
+sa.Index("ix_pending_sign_ins_expires_at", pending_sign_ins.c.expires_at)
+
+passkeys = sa.Table(
+    "passkeys",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("user_id", UUID(as_uuid=True), sa.ForeignKey(users.c.id, ondelete="CASCADE"), nullable=False),
+    sa.Column("credential_id", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("public_key", sa.LargeBinary, nullable=False),
+    sa.Column("sign_count", sa.BigInteger, nullable=False),
+    sa.Column("synced", sa.Boolean, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("created_at", _moment, nullable=False),
+    sa.Column("last_used_at", _moment),
+    comment="Public keys of WebAuthn, in COSE; the private ones never leave their devices.",
+)
+sa.Index("ix_passkeys_user_id", passkeys.c.user_id)
+
 password_guesses = sa.Table(
     "password_guesses",
     metadata,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from parley_kit.settings import ServiceSettings, settings_config
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import NoDecode
 
 from parley_auth.mail_delivery import FolderMail, Mail, SmtpMail, SmtpServer
+from parley_auth.web_address import is_secure
 
 
 class Settings(ServiceSettings):
@@ -54,6 +57,25 @@ class Settings(ServiceSettings):
     mails_per_address: int = Field(
         5, ge=1, le=1000, description="Mails of one purpose that an address gets within an hour."
     )
+    sealing_key_file: Path | None = Field(
+        None,
+        description="Keys of 32 bytes, one a line as base64url, that seal the secrets of second factors; newest first.",
+    )
+    mfa_seconds: int = Field(300, ge=30, le=3600, description="How long a sign-in waits for its second factor.")
+    app_name: str = Field("Parley", description="What authenticator apps and passkey dialogs call this app.")
+    passkey_rp_id: str = Field(
+        "localhost", description="Domain of the app, for which passkeys are made; never to be changed."
+    )
+    passkey_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("http://localhost:8080",),
+        description="Origins of the app, separated by commas: https://… of the domain, android:apk-key-hash:….",
+    )
+    passkey_seconds: int = Field(300, ge=30, le=3600, description="How long a device may take for a passkey.")
+    oidc_providers_file: Path | None = Field(None, description="YAML file of the identity providers; unset: none.")
+    oidc_keys_seconds: int = Field(
+        3600, ge=1, le=86400, description="How long an issuer's keys are kept before they are fetched again."
+    )
+    oidc_nonce_seconds: int = Field(600, ge=10, le=3600, description="How long a nonce for an id token is good.")
     hash_threads: int = Field(
         default_factory=lambda: min(4, os.cpu_count() or 1),
         ge=1,
@@ -82,3 +104,19 @@ class Settings(ServiceSettings):
                 password_file=self.mail_smtp_password_file,
             )
         )
+
+    @field_validator("passkey_origins", mode="before")
+    @classmethod
+    def split(cls, stated: object) -> object:
+        """Read a list from its text."""
+        return tuple(part.strip() for part in stated.split(",") if part.strip()) if isinstance(stated, str) else stated
+
+    @model_validator(mode="after")
+    def passkeys_are_for_their_origins(self) -> Self:
+        """Refuse origins for which no device would use a passkey of the domain."""
+        for origin in self.passkey_origins:
+            host = urlsplit(origin).hostname or ""
+            of_the_domain = host == self.passkey_rp_id or host.endswith(f".{self.passkey_rp_id}")
+            if not origin.startswith("android:apk-key-hash:") and not (of_the_domain and is_secure(origin)):
+                raise ValueError(f"passkey_origins: {origin} is not an https origin of {self.passkey_rp_id}")
+        return self

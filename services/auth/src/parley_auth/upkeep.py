@@ -1,4 +1,4 @@
-"""Removes what has expired: sessions, refresh tokens, guesses, tokens of mails, API keys; runs in every replica, which does no harm."""
+"""Removes what has expired: sessions, tokens, guesses, API keys, challenges; runs in every replica, which does no harm."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ async def sweep(repository: Repository, now: dt.datetime, guesses_window: dt.tim
     while deleted := await repository.delete_keys(now - _KEEP_KEYS):
         total += deleted
     while deleted := await repository.delete_mail_traces(now, now - COUNT_WINDOW):
+        total += deleted
+    while deleted := await repository.delete_challenges(now):
         total += deleted
     log.info("swept what has expired", rows=total)
     return total

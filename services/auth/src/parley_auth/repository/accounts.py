@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Any
 
 import sqlalchemy as sa
 
 from parley_auth.account import Caller, NewSession, User
 from parley_auth.mailing import Kind, Letter
-from parley_auth.repository.base import USER, Base, to_user
+from parley_auth.repository.base import USER, Base, session_values, to_user, with_session
 from parley_auth.repository.letters import KILL_RESETS, NOTICE, PROOF, letter_values
 
-_WITH_SESSION = """
-    WITH account AS ({account}), session AS (
-        INSERT INTO auth.sessions (id, user_id, device_name, created_at, refreshed_at, expires_at)
-        SELECT :session_id, id, :device_name, :now, :now, :expires_at FROM account
-        RETURNING id
-    ){more}
-    INSERT INTO auth.refresh_tokens (token_hash, session_id, created_at, expires_at)
-    SELECT :token_hash, id, :now, :expires_at FROM session
-    RETURNING session_id
-"""
 _NEW_ACCOUNT = """
     INSERT INTO auth.users (id, claimed_email, password_hash, created_at)
     VALUES (:user_id, :email, :password_hash, :now)
     RETURNING id
 """
-_CREATE_ACCOUNT = sa.text(_WITH_SESSION.format(account=_NEW_ACCOUNT, more=PROOF))
+_CREATE_ACCOUNT = with_session(_NEW_ACCOUNT, PROOF)
 _NEW_GUEST = "INSERT INTO auth.users (id, created_at) VALUES (:user_id, :now) RETURNING id"
-_CREATE_GUEST = sa.text(_WITH_SESSION.format(account=_NEW_GUEST, more=""))
+_CREATE_GUEST = with_session(_NEW_GUEST)
 # Tokens for another address that it claimed before do not hold any more: they name that address.
 _UPGRADE = sa.text(f"""
     WITH account AS (
@@ -46,8 +35,13 @@ _UPGRADE = sa.text(f"""
 
 # FOR SHARE waits for a change of the password that is under way, and then finds another hash: no session begins with a
 # password that is no more. A change that comes later waits for this session, and ends it.
-_VERIFIED_ACCOUNT = "SELECT id FROM auth.users WHERE id = :user_id AND password_hash = :verified FOR SHARE"
-_OPEN_SESSION = sa.text(_WITH_SESSION.format(account=_VERIFIED_ACCOUNT, more=""))
+_VERIFIED_ACCOUNT = """
+    SELECT id FROM auth.users
+    WHERE id = :user_id AND password_hash = :verified
+      AND NOT EXISTS (SELECT FROM auth.totp WHERE user_id = :user_id AND confirmed_at IS NOT NULL)
+    FOR SHARE
+"""
+_OPEN_SESSION = with_session(_VERIFIED_ACCOUNT)
 
 _CHANGE_PASSWORD = sa.text("""
     UPDATE auth.users SET password_hash = :new
@@ -72,12 +66,17 @@ class AccountRepository(Base):
 
     async def create_account(self, user: User, password_hash: str, session: NewSession, letter: Letter) -> None:
         """Store a user with the first session, and the letter to the address that it claims."""
-        values = {"user_id": user.id, "password_hash": password_hash, **letter_values(letter), **_values(session)}
+        values = {
+            "user_id": user.id,
+            "password_hash": password_hash,
+            **letter_values(letter),
+            **session_values(session),
+        }
         await self._row(_CREATE_ACCOUNT, **values)
 
     async def create_guest(self, user_id: uuid.UUID, session: NewSession) -> None:
         """Store an account without anything, and its session."""
-        await self._row(_CREATE_GUEST, user_id=user_id, **_values(session))
+        await self._row(_CREATE_GUEST, user_id=user_id, **session_values(session))
 
     async def upgrade(self, caller: Caller, password_hash: str, letter: Letter) -> User | None:
         """Give an account a password and an address to prove; None when it has proved one, or the session ended."""
@@ -98,8 +97,8 @@ class AccountRepository(Base):
         return None if row is None else (to_user(row), row.password_hash)
 
     async def open_session(self, user_id: uuid.UUID, verified: str, session: NewSession) -> bool:
-        """Store a further session; False when the password hash is no longer the one that was verified."""
-        return await self._row(_OPEN_SESSION, user_id=user_id, verified=verified, **_values(session)) is not None
+        """Store a further session; False when the hash is no longer the verified one, or there is a second factor."""
+        return await self._row(_OPEN_SESSION, user_id=user_id, verified=verified, **session_values(session)) is not None
 
     async def replace_hash(self, user_id: uuid.UUID, old: str, new: str) -> None:
         """Replace a password hash, unless it has changed meanwhile."""
@@ -123,13 +122,3 @@ class AccountRepository(Base):
                 notice = {"mail_id": mail_id, "user_id": account.id, "kind": Kind.PASSWORD_CHANGED, "now": now}
                 await connection.execute(NOTICE, {**notice, "email": account.email, "expires_at": mail_expires_at})
             return int((await connection.execute(_END_OTHERS, owner)).rowcount)
-
-
-def _values(session: NewSession) -> dict[str, Any]:
-    return {
-        "session_id": session.id,
-        "token_hash": session.token_hash,
-        "device_name": session.device_name,
-        "now": session.created_at,
-        "expires_at": session.expires_at,
-    }

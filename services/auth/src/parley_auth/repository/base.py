@@ -7,8 +7,19 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from parley_auth.account import User
+from parley_auth.account import NewSession, User
 from parley_auth.errors import AccountDisabled
+
+_WITH_SESSION = """
+    WITH account AS ({account}), session AS (
+        INSERT INTO auth.sessions (id, user_id, device_name, created_at, refreshed_at, expires_at)
+        SELECT :session_id, id, :device_name, :now, :now, :expires_at FROM account
+        RETURNING id
+    ){more}
+    INSERT INTO auth.refresh_tokens (token_hash, session_id, created_at, expires_at)
+    SELECT :token_hash, id, :now, :expires_at FROM session
+    RETURNING session_id
+"""
 
 _DISABLED = "PA001"  # what the trigger refuse_disabled raises
 
@@ -43,6 +54,25 @@ def _translate(context: sa.engine.ExceptionContext) -> None:
     # Whatever statement would begin a session: the trigger on the sessions refuses it.
     if getattr(context.original_exception, "sqlstate", None) == _DISABLED:
         raise AccountDisabled from context.original_exception
+
+
+def with_session(account: str, more: str = "") -> sa.TextClause:
+    """Return a statement that opens a session of the account whose `id` another one returns; a row when it does.
+
+    `more` goes on in its list of common table expressions.
+    """
+    return sa.text(_WITH_SESSION.format(account=account, more=more))
+
+
+def session_values(session: NewSession) -> dict[str, Any]:
+    """Return the parameters of `with_session`."""
+    return {
+        "session_id": session.id,
+        "token_hash": session.token_hash,
+        "device_name": session.device_name,
+        "now": session.created_at,
+        "expires_at": session.expires_at,
+    }
 
 
 def to_user(row: sa.Row[Any]) -> User:

@@ -35,11 +35,22 @@ _MAIL_COUNTS = sa.text("""
         SELECT recipient FROM auth.mail_counts WHERE latest_at < :before LIMIT 1000 FOR UPDATE SKIP LOCKED
     )
 """)
+_CHALLENGES = sa.text("""
+    DELETE FROM auth.challenges WHERE hash IN (
+        SELECT hash FROM auth.challenges WHERE expires_at < :before LIMIT 1000 FOR UPDATE SKIP LOCKED
+    )
+""")
 
 _KEYS = sa.text("""
     DELETE FROM auth.api_keys WHERE id IN (
         SELECT id FROM auth.api_keys
         WHERE revoked_at < :before OR expires_at < :before LIMIT 1000 FOR UPDATE SKIP LOCKED
+    )
+""")
+
+_PENDING = sa.text("""
+    DELETE FROM auth.pending_sign_ins WHERE token_hash IN (
+        SELECT token_hash FROM auth.pending_sign_ins WHERE expires_at < :before LIMIT 1000 FOR UPDATE SKIP LOCKED
     )
 """)
 
@@ -62,3 +73,7 @@ class UpkeepRepository(Base):
     async def delete_mail_traces(self, now: dt.datetime, counted_since: dt.datetime) -> int:
         """Delete tokens that expired, and counts of mails that count no more; return how many rows."""
         return await self._count(_MAIL_TOKENS, before=now) + await self._count(_MAIL_COUNTS, before=counted_since)
+
+    async def delete_challenges(self, before: dt.datetime) -> int:
+        """Delete challenges and pending sign-ins that expired before a moment, some at a time; return how many."""
+        return await self._count(_CHALLENGES, before=before) + await self._count(_PENDING, before=before)
