@@ -156,7 +156,8 @@ async def grant(unit: Unit, new: NewAllowance) -> bool:
 
 
 async def end(unit: Unit, account: Account, allowance_id: uuid.UUID) -> None:
-    """Let an allowance end now instead of at its time."""
+    """Let an allowance end now instead of at its time; what was charged until now was charged in the old order."""
+    await attribute(unit, account)
     await unit.rows(_END_NOW, id=allowance_id)
     await expire(unit, account)
 
