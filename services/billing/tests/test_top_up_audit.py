@@ -68,7 +68,7 @@ FORGERIES = {
         {"drifted_debts": 1},
     ),
     "an allowance": (
-        "UPDATE billing.allowances SET amount_micros = amount_micros + 1 WHERE user_id = :user AND ended_at IS NULL",
+        "UPDATE billing.allowances SET amount_micros = amount_micros + 1 WHERE user_id = :user AND expired_micros = 0",
         {"unmatched_allowances": 2},
     ),
     "an expiry": (

@@ -81,7 +81,7 @@ HTTP = {
     ),
     "nobody waits for anybody": (
         no_waiting,
-        lambda shop, user, rows: test_top_ups.test_a_hundred_events_of_one_payment_at_once(shop, user, shop.repository),
+        lambda shop, user, rows: test_top_ups.test_many_events_of_one_payment_at_once(shop, user, shop.repository),
         ONE_CAUSE,
     ),
 }

@@ -215,13 +215,13 @@ async def test_the_same_event_a_hundred_times_at_once(shop, user, rows, reposito
     assert len((await shop.payment_events(purchase.id)).events) == 1
 
 
-async def test_a_hundred_events_of_one_payment_at_once(shop, user, repository):
+async def test_many_events_of_one_payment_at_once(shop, user, repository):
     purchase = await shop.checkout(user)
     session = shop.session_of(purchase)
     intent = shop.stripe.pay(session)
     half = shop.stripe.refund(intent, PRICE // 2)
     completed, refunded = ("checkout.session.completed", session), ("charge.refunded", half)
-    await asyncio.gather(*(shop.tell_stripe(event(*told)) for _ in range(50) for told in (completed, refunded)))
+    await asyncio.gather(*(shop.tell_stripe(event(*told)) for _ in range(10) for told in (completed, refunded)))
     assert (await shop.credits(user))[0] == GRANT + CREDITS // 2
     assert set((await repository.audit()).drift.values()) == {0}
 
