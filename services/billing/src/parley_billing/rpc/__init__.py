@@ -7,8 +7,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from parley.billing.v1.audit_log_service_pb2_grpc import add_AuditLogServiceServicer_to_server
 from parley.billing.v1.allowance_service_pb2_grpc import add_AllowanceServiceServicer_to_server
+from parley.billing.v1.audit_log_service_pb2_grpc import add_AuditLogServiceServicer_to_server
 from parley.billing.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 from parley.billing.v1.credit_service_pb2_grpc import add_CreditServiceServicer_to_server
 from parley.billing.v1.grant_service_pb2_grpc import add_GrantServiceServicer_to_server
