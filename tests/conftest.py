@@ -11,6 +11,10 @@ import yaml
 from parley_dev.mesh import RunningMesh
 from parley_dev.testing import mesh_on_free_ports, temporary_home
 
+from services.billing.tests import fake_stripe as fakes
+from services.billing.tests import shop_world
+from services.billing.tests.fake_stripe import fake_stripe
+
 from .framework.collector import collector
 from .framework.issuer import AUDIENCE, Issuer
 from .framework.operator import Operator
@@ -36,9 +40,32 @@ def issuer():
         running.shutdown()
 
 
+@pytest.fixture(scope="session")
+def stripe():
+    with fake_stripe() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shop(stripe, tmp_path_factory):
+    """Settings of a billing that sells, through a Stripe of the tests."""
+    secrets = {
+        "STRIPE_API_KEY_FILE": fakes.KEY,
+        "STRIPE_WEBHOOK_SECRET_FILE": fakes.SECRET,
+        "REVENUECAT_AUTHORIZATION_FILE": shop_world.AUTHORIZATION,
+        "REVENUECAT_SIGNING_SECRET_FILE": shop_world.SIGNING_SECRET,
+    }
+    pages = {"CHECKOUT_SUCCESS_URL": "https://app.test/paid", "CHECKOUT_CANCEL_URL": "https://app.test/"}
+    settings, folder = pages | {"STRIPE_API_BASE": stripe.url}, tmp_path_factory.mktemp("shop")
+    for name, secret in secrets.items():
+        (folder / name).write_text(secret)
+        settings[name] = str(folder / name)
+    return {f"PARLEY_BILLING_{name}": value for name, value in settings.items()}
+
+
 @pytest_asyncio.fixture(scope="session")
-async def mesh(traces, issuer):
-    settings = {
+async def mesh(traces, issuer, shop):
+    settings = shop | {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{traces.address}",
         "OTEL_BSP_SCHEDULE_DELAY": "200",  # milliseconds between two exports
         # Everybody here has one address, signs up at once and never pauses; envoy/tests has the limits.

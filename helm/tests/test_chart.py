@@ -31,7 +31,7 @@ SETTINGS = {
 }
 EVERYTHING = {
     "otlpEndpoint": "http://collector:4317",
-    "secrets": {"mail": "parley-mail", "objects": "pictures"},
+    "secrets": {"mail": "parley-mail", "objects": "pictures", "stripe": "stripe", "revenuecat": "revenuecat"},
     "rateLimit": {"enabled": True, "redis": "redis:6379", "redisSecret": "redis", "limits": {"userPerMinute": 77}},
     "image": {"pullSecrets": [{"name": "registry"}]},
     "envoy": {"edgeService": {"type": "LoadBalancer", "annotations": {"a": "b"}}},

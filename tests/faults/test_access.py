@@ -41,6 +41,9 @@ PUBLIC = {
     "parley.auth.v1.SessionService/RefreshSession",
     "parley.auth.v1.SessionService/SignIn",
     "parley.auth.v1.SessionService/SignUp",
+    # Signed by who tells it, not by auth.
+    "parley.billing.v1.WebhookService/ReceiveRevenueCatEvent",
+    "parley.billing.v1.WebhookService/ReceiveStripeEvent",
 }
 # What services call and users may not, with requests that would be served.
 SERVICE = {
@@ -77,7 +80,14 @@ ADMIN = {
     "parley.billing.v1.PromotionService/GetPromotion": {"promotionId": STRANGER},
     "parley.billing.v1.GrantService/ListGrants": {"userId": STRANGER},
     "parley.billing.v1.AuditLogService/ListAuditEvents": {},
+    "parley.billing.v1.AllowanceService/CreateAllowance": {
+        "allowanceId": STRANGER, "userId": STRANGER, "plan": "plus", "expireTime": "2099-01-01T00:00:00Z",
+    },
+    "parley.billing.v1.AllowanceService/ListAllowances": {"userId": STRANGER},
     "parley.billing.v1.AuditService/AuditLedger": {},
+    "parley.billing.v1.PurchaseService/ListPaymentEvents": {},
+    "parley.billing.v1.PurchaseService/ListPurchases": {"userId": STRANGER},
+    "parley.billing.v1.PurchaseService/RefundPurchase": {"purchaseId": STRANGER, "requestId": "a-test"},
     "parley.billing.v1.GrantService/CreateGrant": {
         "grantId": STRANGER, "userId": STRANGER, "amountMicros": "1", "reason": "a test",
     },
@@ -137,6 +147,8 @@ NAMES_NONE = {
     "parley.billing.v1.CreditService/RedeemPromotion": {"code": "NOSUCHCODE"},
     "parley.billing.v1.StatementService/GetStatement": {"month": "2026-11"},
     "parley.billing.v1.StatementService/GetStatementCsv": {"month": "2026-11"},
+    "parley.billing.v1.TopUpService/CreateCheckout": {"package": "credits-5", "requestId": "a-test"},
+    "parley.billing.v1.TopUpService/ListMyPurchases": {},
     "parley.billing.v1.UsageService/ListUsage": {},
     "parley.chat.v1.ConversationService/CreateConversation": {"title": "mine"},
     "parley.chat.v1.ConversationService/ListConversations": {},
@@ -188,6 +200,7 @@ SCOPES = {
 EVERY_SCOPE = " ".join(SCOPES)
 # Nobody's: every user sees the same.
 FOR_ALL = {
+    "parley.billing.v1.TopUpService/ListPackages": {},
     "parley.openai.v1.ModelsService/GetModel": {"model": "parley-nano-chat"},
     "parley.openai.v1.ModelsService/ListModels": {},
 }

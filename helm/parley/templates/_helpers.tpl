@@ -60,6 +60,16 @@ capabilities: {drop: [ALL]}
 - name: {{ $prefix }}DATABASE_URL
   valueFrom: {secretKeyRef: {name: {{ $root.Values.secrets.database }}, key: {{ . | replace "_" "-" }}-app}}
 {{- end }}
+{{- if eq $name "billing" }}
+{{- if $root.Values.secrets.stripe }}
+- {name: {{ $prefix }}STRIPE_API_KEY_FILE, value: /secrets/stripe/api-key}
+- {name: {{ $prefix }}STRIPE_WEBHOOK_SECRET_FILE, value: /secrets/stripe/webhook-secret}
+{{- end }}
+{{- if $root.Values.secrets.revenuecat }}
+- {name: {{ $prefix }}REVENUECAT_AUTHORIZATION_FILE, value: /secrets/revenuecat/authorization}
+- {name: {{ $prefix }}REVENUECAT_SIGNING_SECRET_FILE, value: /secrets/revenuecat/signing-secret}
+{{- end }}
+{{- end }}
 {{- if hasPrefix "inference-" $name }}
 - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
 - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}

@@ -12,6 +12,8 @@ from parley_billing.rpc import servicers
 from parley_kit.db import create_engine, new_id
 from parley_kit.testing import TestTokens, database, serve_in_process
 
+from .fake_stripe import fake_stripe
+from .shop_world import ShopClient, make_shop
 from .world import GRANT, Client, PriceList
 
 
@@ -65,3 +67,28 @@ async def client(repository, tokens):
 @pytest.fixture
 def user():
     return uuid.uuid4()
+
+
+@pytest.fixture(scope="session")
+def stripe():
+    with fake_stripe() as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def shop(repository, tokens, stripe):
+    """A client of a billing that sells."""
+    selling = make_shop(stripe.url)
+    served = servicers(
+        repository, PriceList(), welcome_grant=GRANT, new_id=new_id, now=lambda: dt.datetime.now(dt.UTC), shop=selling
+    )
+    async with serve_in_process(served, tokens) as (channel, _):
+        yield ShopClient(channel, tokens, stripe)
+
+
+@pytest_asyncio.fixture
+async def closed_shop(repository, tokens):
+    """A client of a billing that sells nothing."""
+    served = servicers(repository, PriceList(), welcome_grant=GRANT, new_id=new_id, now=lambda: dt.datetime.now(dt.UTC))
+    async with serve_in_process(served, tokens) as (channel, _):
+        yield ShopClient(channel, tokens, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 
 from parley_kit.clients import open_channel
 from parley_kit.db import create_engine, new_id
@@ -13,9 +14,16 @@ from parley_kit.server import Service, main
 from parley_billing.auditing import audit_and_tell
 from parley_billing.clients import GrpcPrices
 from parley_billing.expiry import sweep
+from parley_billing.reconciling import reconcile
 from parley_billing.repository import Repository
 from parley_billing.rpc import servicers
 from parley_billing.settings import Settings
+from parley_billing.shop import build_shop
+from parley_billing.upkeep import keep_up
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
 
 
 def build() -> Service:
@@ -28,6 +36,14 @@ def build() -> Service:
     repository = Repository(engine)
     expiry = Periodic("expiring holds", lambda: sweep(repository), every_seconds=settings.sweep_seconds)
     audits = Periodic("auditing the ledger", lambda: audit_and_tell(repository), every_seconds=settings.audit_seconds)
+    upkeep = Periodic(
+        "keeping allowances and debts", lambda: keep_up(repository), every_seconds=settings.upkeep_seconds
+    )
+    shop = build_shop(settings, _now)
+    jobs = [expiry, audits, upkeep]
+    if checkouts := shop.checkouts:
+        ask = functools.partial(reconcile, repository, checkouts, _now)
+        jobs.append(Periodic("asking about open purchases", ask, every_seconds=settings.reconcile_seconds))
     return Service(
         name="billing",
         settings=settings,
@@ -36,11 +52,12 @@ def build() -> Service:
             GrpcPrices(registry),
             welcome_grant=settings.welcome_grant_micros,
             new_id=new_id,
-            now=lambda: dt.datetime.now(dt.UTC),
+            now=_now,
+            shop=shop,
         ),
         verifier=RemoteJwksVerifier(auth),
-        on_start=[expiry.start, audits.start],
-        on_stop=[expiry.stop, audits.stop, engine.dispose, registry.close, auth.close],
+        on_start=[job.start for job in jobs],
+        on_stop=[*(job.stop for job in jobs), engine.dispose, registry.close, auth.close],
     )
 
 

@@ -6,6 +6,7 @@ import csv
 import datetime as dt
 import io
 import uuid
+from collections.abc import Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from parley.billing.v1 import (
@@ -20,6 +21,7 @@ from parley.billing.v1 import (
 )
 from parley_kit.errors import InvalidArgument
 
+from parley_billing.allowance import Allowance
 from parley_billing.audit_log import AuditEvent
 from parley_billing.grants import Grant
 from parley_billing.hold import Hold
@@ -79,12 +81,16 @@ def to_hold(hold: Hold) -> hold_pb2.Hold:
     )
 
 
-def to_balance(balance: Balance) -> credit_pb2.CreditBalance:
-    """Write what a user has."""
+def to_balance(balance: Balance, expiring: Sequence[Allowance]) -> credit_pb2.CreditBalance:
+    """Write what a user has, and what of it goes when."""
     return credit_pb2.CreditBalance(
         balance_micros=balance.balance_micros,
         held_micros=balance.held_micros,
         available_micros=balance.available_micros,
+        debt_micros=balance.owed_micros,
+        expiring=[
+            credit_pb2.ExpiringCredits(micros=one.remaining_micros, time=_timestamp(one.expires_at)) for one in expiring
+        ],
     )
 
 

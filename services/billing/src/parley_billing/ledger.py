@@ -15,6 +15,7 @@ class Balance:
 
     balance_micros: int
     held_micros: int
+    owed_micros: int = 0
 
     @property
     def available_micros(self) -> int:
@@ -68,6 +69,10 @@ class Audit:
     unmatched_promotions: int
     drifted_keys: int
     mispriced_holds: int
+    unmatched_purchases: int
+    unmatched_reversals: int
+    unmatched_allowances: int
+    drifted_debts: int
 
     @property
     def drift(self) -> dict[str, int]:

@@ -8,7 +8,13 @@ HOLDS = Counter("parley_holds_total", "Holds by outcome; README.md lists them.",
 PENDING = Gauge("parley_holds_pending", "Holds that are not resolved, as the last sweep saw them.")
 CHARGED = Counter("parley_charged_micros_total", "Micro-credits charged.")
 SETTLED_LATE = Counter("parley_holds_settled_late_total", "Holds that were charged after they had expired.")
-GRANTED = Counter("parley_granted_micros_total", "Micro-credits given, by kind: grant, promotion.", ["kind"])
+GRANTED = Counter("parley_granted_micros_total", "Micro-credits given, by kind: grant, promotion, allowance.", ["kind"])
+PAYMENT_EVENTS = Counter(
+    "parley_payment_events_total",
+    "Events of payment providers, by what was made of them: applied, unchanged, ignored, unmatched, refused, replayed.",
+    ["provider", "outcome"],
+)
+EXPIRED = Counter("parley_expired_micros_total", "Micro-credits of allowances that nobody spent in time.")
 DRIFT = Gauge(
     "parley_ledger_drift", "What the last audit found wrong, by field of AuditLedgerResponse; must be 0.", ["what"]
 )

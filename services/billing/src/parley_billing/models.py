@@ -16,6 +16,10 @@ metadata = kit_metadata(SCHEMA)
 # row that every charge of the whole deployment waits for.
 PROMOTION: Final = uuid.UUID("00000000-0000-7000-8000-000000000001")
 REVENUE: Final = uuid.UUID("00000000-0000-7000-8000-000000000002")
+PURCHASES: Final = uuid.UUID("00000000-0000-7000-8000-000000000003")
+REFUNDS: Final = uuid.UUID("00000000-0000-7000-8000-000000000004")
+ALLOWANCES: Final = uuid.UUID("00000000-0000-7000-8000-000000000005")
+DEBTS: Final = uuid.UUID("00000000-0000-7000-8000-000000000006")
 
 _moment = sa.DateTime(timezone=True)
 _now = sa.text("now()")
@@ -29,7 +33,12 @@ accounts = sa.Table(
     sa.Column("balance_micros", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("held_micros", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("created_at", _moment, nullable=False, server_default=_now),
-    sa.CheckConstraint("kind IN ('user', 'promotion', 'revenue')", name="kind"),
+    sa.Column("owed_micros", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("attributed_seq", sa.BigInteger, nullable=False, server_default="0"),
+    sa.CheckConstraint(
+        "kind IN ('user', 'promotion', 'revenue', 'purchases', 'refunds', 'allowances', 'debts')", name="kind"
+    ),
+    sa.CheckConstraint("owed_micros >= 0", name="owed_not_negative"),
     sa.CheckConstraint("(kind = 'user') = (user_id IS NOT NULL)", name="users_own_user_accounts"),
     sa.CheckConstraint("held_micros >= 0", name="held_not_negative"),
     sa.CheckConstraint("balance_micros - held_micros >= 0", name="available_not_negative"),
@@ -44,7 +53,11 @@ transfers = sa.Table(
     sa.Column("reference", sa.Text, nullable=False),
     sa.Column("created_at", _moment, nullable=False, server_default=_now),
     sa.UniqueConstraint("kind", "reference"),
-    sa.CheckConstraint("kind IN ('welcome_grant', 'charge', 'grant', 'promotion')", name="kind"),
+    sa.CheckConstraint(
+        "kind IN ('welcome_grant', 'charge', 'grant', 'promotion', 'purchase', 'refund', 'reinstatement', "
+        "'debt_payment', 'allowance', 'expiry')",
+        name="kind",
+    ),
     comment="Immutable. One per cause: a second grant for a user or charge for a hold is refused by the database.",
 )
 
@@ -186,3 +199,113 @@ redemptions = sa.Table(
     sa.Column("created_at", _moment, nullable=False, server_default=_now),
     comment="Immutable. One use a user of each promotion.",
 )
+
+purchases = sa.Table(
+    "purchases",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("user_id", UUID(as_uuid=True), nullable=False),
+    sa.Column("request_id", sa.Text, nullable=False),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("package", sa.Text, nullable=False),
+    sa.Column("credits_micros", sa.BigInteger, nullable=False),
+    sa.Column("amount_minor", sa.BigInteger, nullable=False),
+    sa.Column("currency", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, server_default="OPEN"),
+    sa.Column("reversed_micros", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("session", sa.Text, nullable=False, server_default=""),
+    sa.Column("checkout_url", sa.Text, nullable=False, server_default=""),
+    sa.Column("payment", sa.Text),
+    sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    sa.Column("checked_at", _moment, nullable=False, server_default=_now),
+    sa.Column("paid_at", _moment),
+    sa.UniqueConstraint("user_id", "provider", "request_id"),
+    sa.CheckConstraint("provider IN ('stripe', 'revenuecat')", name="provider"),
+    sa.CheckConstraint("state IN ('OPEN', 'PAID', 'EXPIRED', 'FAILED', 'REFUSED')", name="state"),
+    sa.CheckConstraint("credits_micros > 0", name="credits_positive"),
+    sa.CheckConstraint("amount_minor >= 0", name="amount_not_negative"),
+    sa.CheckConstraint("reversed_micros BETWEEN 0 AND credits_micros", name="reversed_at_most_credits"),
+    sa.CheckConstraint("state = 'PAID' OR reversed_micros = 0", name="only_paid_are_reversed"),
+    sa.CheckConstraint("(state = 'PAID') = (paid_at IS NOT NULL)", name="paid"),
+)
+sa.Index("ix_purchases_user_id_created_at_id", purchases.c.user_id, purchases.c.created_at, purchases.c.id)
+sa.Index("uq_purchases_payment", purchases.c.payment, unique=True)
+sa.Index("ix_purchases_checked_at", purchases.c.checked_at, postgresql_where=sa.text("state = 'OPEN'"))
+
+payments = sa.Table(
+    "payments",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    comment="A provider's payment that something was told of; who tells something waits for whoever is telling.",
+)
+
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("payment", sa.Text, sa.ForeignKey(payments.c.id), nullable=False),
+    sa.Column("amount_minor", sa.BigInteger),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.CheckConstraint("state IN ('OPEN', 'WON', 'LOST')", name="state"),
+    sa.CheckConstraint("amount_minor >= 0", name="amount_not_negative"),
+    comment="Money of a payment that went back, or that a dispute wants back; without an amount: all of it.",
+)
+sa.Index("ix_claims_payment", claims.c.payment)
+
+reversals = sa.Table(
+    "reversals",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("purchase_id", UUID(as_uuid=True), sa.ForeignKey(purchases.c.id), nullable=False),
+    sa.Column("amount_micros", sa.BigInteger, nullable=False),
+    sa.Column("owed_micros", sa.BigInteger, nullable=False),
+    sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    sa.CheckConstraint("amount_micros <> 0", name="amount_not_zero"),
+    comment="Immutable. Credits of a purchase taken back (negative: given again), and what of it changed the debt.",
+)
+sa.Index("ix_reversals_purchase_id", reversals.c.purchase_id)
+
+payment_events = sa.Table(
+    "payment_events",
+    metadata,
+    sa.Column("provider", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("purchase_id", UUID(as_uuid=True), sa.ForeignKey(purchases.c.id)),
+    sa.Column("seq", sa.BigInteger, sa.Identity(always=True), nullable=False, unique=True),
+    sa.Column("received_at", _moment, nullable=False, server_default=_now),
+    comment="What payment providers have told, by their ids, so that an event counts once.",
+)
+sa.Index("ix_payment_events_purchase_id_seq", payment_events.c.purchase_id, payment_events.c.seq)
+
+allowances = sa.Table(
+    "allowances",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("account_id", UUID(as_uuid=True), sa.ForeignKey(accounts.c.id), nullable=False),
+    sa.Column("user_id", UUID(as_uuid=True), nullable=False),
+    sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("reference", sa.Text, nullable=False),
+    sa.Column("amount_micros", sa.BigInteger, nullable=False),
+    sa.Column("spent_micros", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("expired_micros", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("expiries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("expires_at", _moment, nullable=False),
+    sa.Column("ended_at", _moment),
+    sa.Column("granted_by", sa.Text, nullable=False, server_default=""),
+    sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    sa.UniqueConstraint("source", "reference"),
+    sa.CheckConstraint("source IN ('stripe', 'revenuecat', 'operator')", name="source"),
+    sa.CheckConstraint("amount_micros > 0", name="amount_positive"),
+    sa.CheckConstraint("spent_micros >= 0 AND expired_micros >= 0", name="not_negative"),
+    sa.CheckConstraint("spent_micros + expired_micros <= amount_micros", name="at_most_amount"),
+    sa.CheckConstraint(
+        "(ended_at IS NOT NULL) = (spent_micros + expired_micros = amount_micros)", name="ended_with_nothing_left"
+    ),
+)
+_open = sa.text("ended_at IS NULL")
+sa.Index("ix_allowances_account_id", allowances.c.account_id, postgresql_where=_open)
+sa.Index("ix_allowances_expires_at_id", allowances.c.expires_at, allowances.c.id, postgresql_where=_open)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from parley_kit.settings import ServiceSettings, settings_config
 from pydantic import Field
+
+_CATALOGUE = Path(__file__).resolve().parents[2] / "catalogue.yaml"
 
 
 class Settings(ServiceSettings):
@@ -16,3 +20,34 @@ class Settings(ServiceSettings):
     )
     sweep_seconds: float = Field(2, ge=0.1, le=60, description="Time between two looks for expired holds.")
     audit_seconds: float = Field(300, ge=1, le=86_400, description="Time between two audits of the whole ledger.")
+    catalogue_file: Path = Field(_CATALOGUE, description="YAML file of what is sold; catalogue.yaml explains itself.")
+    upkeep_seconds: float = Field(
+        10,
+        ge=0.1,
+        le=3600,
+        description="Time between two looks for allowances whose time is over and for payable debts.",
+    )
+    reconcile_seconds: float = Field(
+        60, ge=0.1, le=86_400, description="Time between two turns of asking Stripe about purchases that stayed open."
+    )
+    stripe_api_key_file: Path | None = Field(None, description="File with Stripe's secret key; unset means no Stripe.")
+    stripe_webhook_secret_file: Path | None = Field(
+        None, description="File with the signing secret of Stripe's webhook; needed with a key."
+    )
+    stripe_api_base: str = Field("https://api.stripe.com", description="Where Stripe's API is.")
+    checkout_success_url: str | None = Field(
+        None, description="Where Stripe sends a buyer who has paid; may have {CHECKOUT_SESSION_ID}. Needed with a key."
+    )
+    checkout_cancel_url: str | None = Field(
+        None, description="Where Stripe sends a buyer who has not paid. Needed with a key."
+    )
+    revenuecat_authorization_file: Path | None = Field(
+        None, description="File with the whole `authorization` header that RevenueCat sends."
+    )
+    revenuecat_signing_secret_file: Path | None = Field(
+        None, description="File with the secret of RevenueCat's signatures; both files: both are checked."
+    )
+    revenuecat_sandbox: bool = Field(False, description="Whether purchases that cost nothing, in sandboxes, count.")
+    webhook_tolerance_seconds: int = Field(
+        300, ge=1, le=3600, description="How old a webhook's signature may be, in seconds."
+    )

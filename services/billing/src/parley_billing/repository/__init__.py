@@ -1,17 +1,22 @@
 """All SQL of billing. Every change is one statement, hence whole or not at all, sent without a transaction around it.
 
-Locks are always taken in the same order, a hold, grant or promotion before the account (a new hold is nobody else's yet),
-and no statement takes two accounts: no two statements can wait for each other.
+What payment providers tell and what allowances need is rarer, and a transaction of several statements (unit.py).
+
+Locks are always taken in the same order, a hold, grant, promotion or purchase before the account (a new hold is nobody
+else's yet), and nothing takes two accounts: no two of them can wait for each other.
 """
 
 from __future__ import annotations
 
 from parley_billing.repository.accounts import AccountRepository
+from parley_billing.repository.allowances import AllowanceRepository
 from parley_billing.repository.audit import AuditRepository
 from parley_billing.repository.audit_log import AuditLogRepository
 from parley_billing.repository.grants import GrantRepository
 from parley_billing.repository.holds import HoldRepository
+from parley_billing.repository.payment_events import PaymentEventRepository
 from parley_billing.repository.promotions import PromotionRepository
+from parley_billing.repository.purchases import PurchaseRepository
 from parley_billing.repository.reports import ReportRepository
 
 
@@ -20,6 +25,9 @@ class Repository(
     HoldRepository,
     GrantRepository,
     PromotionRepository,
+    PurchaseRepository,
+    PaymentEventRepository,
+    AllowanceRepository,
     ReportRepository,
     AuditRepository,
     AuditLogRepository,

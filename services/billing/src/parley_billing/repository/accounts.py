@@ -34,7 +34,7 @@ _OPEN = sa.text("""
     sa.bindparam("promotion", PROMOTION, type_=sa.Uuid),
     sa.bindparam("grant", type_=sa.BigInteger),
 )
-_BALANCE = sa.text("SELECT balance_micros, held_micros FROM billing.accounts WHERE user_id = :user_id")
+_BALANCE = sa.text("SELECT balance_micros, held_micros, owed_micros FROM billing.accounts WHERE user_id = :user_id")
 # Only a charge's reference is a hold's id: the others must not even be read as one.
 ENTRY = """
     SELECT entry.seq, entry.id, entry.account_id, entry.transfer_id, entry.amount_micros, entry.balance_after_micros,
@@ -63,7 +63,7 @@ class AccountRepository(Base):
     async def balance(self, user_id: uuid.UUID) -> Balance | None:
         """Return what a user has; None without an account."""
         rows = await self._rows(_BALANCE, user_id=user_id)
-        return Balance(rows[0].balance_micros, rows[0].held_micros) if rows else None
+        return Balance(rows[0].balance_micros, rows[0].held_micros, rows[0].owed_micros) if rows else None
 
     async def entries(self, user_id: uuid.UUID, before: int, limit: int) -> list[Entry]:
         """Return a user's entries with a lower number than `before`, newest first."""

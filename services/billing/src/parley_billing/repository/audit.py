@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from parley_billing.ledger import Audit
 from parley_billing.repository.base import Base
+from parley_billing.repository.top_up_audit import TOP_UP_AUDIT
 
 # One statement sees one snapshot, whatever is being charged meanwhile. Ids are compared as text, so that no reference, not
 # even a forged one, can make the audit itself fail.
@@ -84,4 +85,5 @@ class AuditRepository(Base):
 
     async def audit(self) -> Audit:
         """Recompute the ledger."""
-        return Audit(**(await self._rows(_AUDIT))[0]._mapping)  # noqa: SLF001 - SQLAlchemy's documented mapping view
+        found = [(await self._rows(statement))[0] for statement in (_AUDIT, TOP_UP_AUDIT)]
+        return Audit(**{name: count for row in found for name, count in row._mapping.items()})  # noqa: SLF001 - documented

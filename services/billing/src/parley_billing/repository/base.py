@@ -14,6 +14,7 @@ class Base:
     """Runs statements, each a transaction of its own."""
 
     def __init__(self, engine: AsyncEngine) -> None:
+        self._transactional = engine
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def _rows(self, statement: sa.TextClause, **values: Any) -> list[sa.Row[Any]]:

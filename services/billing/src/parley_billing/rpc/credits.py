@@ -10,6 +10,7 @@ from parley_kit import pages
 from parley_kit.context import user_id
 from parley_kit.errors import InvalidArgument
 
+from parley_billing.allowances import Allowances
 from parley_billing.billing import Billing
 from parley_billing.convert import to_balance, to_entry
 from parley_billing.promotions import Promotions
@@ -21,15 +22,16 @@ _PAGE = 20
 class CreditService(credit_service_pb2_grpc.CreditServiceServicer):
     """A user's credits."""
 
-    def __init__(self, billing: Billing, promotions: Promotions) -> None:
+    def __init__(self, billing: Billing, promotions: Promotions, allowances: Allowances) -> None:
         self._billing = billing
         self._promotions = promotions
+        self._allowances = allowances
 
     async def GetCredits(
         self, request: credit_service_pb2.GetCreditsRequest, context: Context
     ) -> credit_pb2.CreditBalance:
         """Return the balance."""
-        return to_balance(await self._billing.balance(user_id()))
+        return to_balance(await self._billing.balance(user_id()), await self._allowances.open(user_id()))
 
     async def ListEntries(
         self, request: credit_service_pb2.ListEntriesRequest, context: Context

@@ -1,0 +1,175 @@
+"""Purchases in app stores: each transaction counts once, refunds take back, sandboxes do not count."""
+
+import asyncio
+import datetime as dt
+import json
+import time
+import uuid
+
+import pytest
+from parley_billing.catalogue import Catalogue
+from parley_billing.revenuecat import RevenueCatWebhook
+from parley_kit.errors import ParleyError
+
+from .shop_world import ALLOWANCE, AUTHORIZATION, CREDITS, rc_event, rc_signed
+from .test_reversals import kinds, wealth
+from .world import GRANT
+
+
+@pytest.fixture(autouse=True)
+async def right_books(repository):
+    yield
+    assert set((await repository.audit()).drift.values()) == {0}
+
+
+def month():
+    return int((time.time() + 30 * 86400) * 1000)
+
+
+async def outcome(shop):
+    return (await shop.payment_events(page_size=1)).events[0].outcome
+
+
+async def test_a_package_is_credited_once_a_transaction(shop, user):
+    bodies = [rc_event("NON_RENEWING_PURCHASE", user, transaction_id=f"{user}-1") for _ in range(2)]
+    await asyncio.gather(*(shop.tell_revenuecat(body) for body in bodies * 50))
+    assert await wealth(shop, user) == (GRANT + CREDITS, 0, 0)
+    (seen,) = (await shop.purchases(user)).purchases
+    assert (seen.provider, seen.package, seen.state) == ("revenuecat", "p", seen.PAID)
+    assert seen.payment == f"APP_STORE:{user}-1"
+    # The same transaction for another user, after a transfer, is not credited again.
+    other = uuid.uuid4()
+    await shop.tell_revenuecat(rc_event("NON_RENEWING_PURCHASE", other, transaction_id=f"{user}-1"))
+    assert await wealth(shop, other) == (GRANT, 0, 0)
+
+
+@pytest.mark.parametrize("refund_first", [True, False])
+async def test_a_refund(shop, user, refund_first):
+    bought = rc_event("NON_RENEWING_PURCHASE", user, transaction_id=f"{user}-1")
+    refunded = rc_event("CANCELLATION", user, transaction_id=f"{user}-1", cancel_reason="CUSTOMER_SUPPORT")
+    for body in [refunded, bought] if refund_first else [bought, refunded]:
+        await shop.tell_revenuecat(body)
+    assert await wealth(shop, user) == (GRANT, 0, 0)
+    await shop.tell_revenuecat(rc_event("REFUND_REVERSED", user, transaction_id=f"{user}-1"))
+    assert await wealth(shop, user) == (GRANT + CREDITS, 0, 0)
+
+
+async def test_a_subscription_gives_an_allowance_each_time_it_is_paid(shop, user):
+    for kind in ("INITIAL_PURCHASE", "RENEWAL"):
+        body = rc_event(kind, user, product_id="store_plus", expiration_at_ms=month())
+        await shop.tell_revenuecat(body)
+        await shop.tell_revenuecat(body)
+    assert await wealth(shop, user) == (GRANT + 2 * ALLOWANCE, 0, 0)
+    assert await kinds(shop, user) == [("allowance", ALLOWANCE)] * 2
+    assert [one.micros for one in (await shop.all_credits(user)).expiring] == [ALLOWANCE] * 2
+
+
+@pytest.mark.parametrize("refund_first", [True, False])
+async def test_a_refunded_subscription_loses_what_is_left(shop, user, refund_first):
+    paid = rc_event("RENEWAL", user, product_id="store_plus", transaction_id=f"{user}-1", expiration_at_ms=month())
+    refunded = rc_event("CANCELLATION", user, transaction_id=f"{user}-1", cancel_reason="CUSTOMER_SUPPORT")
+    if refund_first:
+        await shop.tell_revenuecat(refunded)
+        await shop.tell_revenuecat(paid)
+        assert await wealth(shop, user) == (GRANT, 0, 0)
+        return
+    await shop.tell_revenuecat(paid)
+    await shop.spend(user, 120)
+    await shop.tell_revenuecat(refunded)
+    assert await wealth(shop, user) == (GRANT, 0, 0)  # 120 of the allowance were spent, and stay so
+
+
+async def test_what_was_spent_before_such_a_refund_was_spent_in_the_old_order(shop, user):
+    soon, late = (int((time.time() + days * 86400) * 1000) for days in (30, 60))
+    for transaction, expires in (("soon", soon), ("late", late)):
+        about = {"product_id": "store_plus", "transaction_id": f"{user}-{transaction}", "expiration_at_ms": expires}
+        await shop.tell_revenuecat(rc_event("RENEWAL", user, **about))
+    await shop.spend(user, 120)
+    refunded = {"transaction_id": f"{user}-late", "cancel_reason": "CUSTOMER_SUPPORT"}
+    await shop.tell_revenuecat(rc_event("CANCELLATION", user, **refunded))
+    assert await wealth(shop, user) == (GRANT + ALLOWANCE - 120, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("CANCELLATION", {"cancel_reason": "UNSUBSCRIBE"}),
+        ("EXPIRATION", {"expiration_reason": "UNSUBSCRIBE"}),
+        ("PRODUCT_CHANGE", {"new_product_id": "store_plus"}),
+        ("TRANSFER", {"transferred_from": ["a"], "transferred_to": ["b"]}),
+        ("TEST", {"environment": "SANDBOX"}),
+        ("SOMETHING_NEW", {}),
+    ],
+)
+async def test_what_moves_no_credits_is_acknowledged(shop, user, kind, more):
+    await shop.tell_revenuecat(rc_event(kind, user, **more))
+    assert await outcome(shop) == "ignored"
+    assert await wealth(shop, user) == (GRANT, 0, 0)
+
+
+@pytest.mark.parametrize("more", [{"app_user_id": "$RCAnonymousID:x"}, {"product_id": "unknown"}])
+async def test_what_is_nobody_s_is_kept_and_told(shop, user, more):
+    await shop.tell_revenuecat(rc_event("NON_RENEWING_PURCHASE", user, **more))
+    assert await outcome(shop) == "unmatched"
+    assert await wealth(shop, user) == (GRANT, 0, 0)
+
+
+async def test_sandboxes_do_not_count(shop, user):
+    await refused(shop.tell_revenuecat(rc_event("NON_RENEWING_PURCHASE", user, environment="SANDBOX")), "environment")
+    assert await wealth(shop, user) == (GRANT, 0, 0)
+
+
+async def refused(call, field):
+    with pytest.raises(ParleyError) as error:
+        await call
+    assert (error.value.code, error.value.fields[0].field) == ("INVALID_ARGUMENT", field)
+
+
+async def test_who_proves_nothing_is_refused(shop, user):
+    body = rc_event("NON_RENEWING_PURCHASE", user)
+    await refused(shop.tell_revenuecat(body, authorization=""), "authorization")
+    await refused(shop.tell_revenuecat(body, authorization=f"{AUTHORIZATION}x"), "authorization")
+    signature = "x-revenuecat-webhook-signature"
+    for header in (
+        "x",
+        "t=1,v1=x",
+        "v1=x",
+        f"t={int(time.time())}",
+        rc_signed(body, "another secret"),
+        rc_signed(body + b" "),
+        rc_signed(body, timestamp=int(time.time()) - 3600),
+        rc_signed(body, timestamp=int(time.time()) + 3600),
+    ):
+        await refused(shop.tell_revenuecat(body, signature=header), signature)
+    assert await wealth(shop, user) == (GRANT, 0, 0)
+    rolled = f"{rc_signed(body, 'the old secret')},{rc_signed(body).partition(',')[2]}"
+    await shop.tell_revenuecat(body, signature=rolled)
+    assert await wealth(shop, user) == (GRANT + CREDITS, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"event": []}',
+        json.dumps({"event": {"type": "RENEWAL", "environment": "PRODUCTION"}}).encode(),
+        rc_event("RENEWAL", uuid.UUID(int=1), product_id="store_plus", expiration_at_ms="x"),
+        rc_event("RENEWAL", uuid.UUID(int=1), product_id="store_plus", expiration_at_ms=10**30),
+    ],
+)
+async def test_what_is_no_event_is_refused(shop, body):
+    await refused(shop.tell_revenuecat(body), "body")
+
+
+async def test_one_secret_is_enough_and_none_is_not(shop, user):
+    def webhook(authorization, secret):
+        now = lambda: dt.datetime.now(dt.UTC)  # noqa: E731 - an argument
+        return RevenueCatWebhook(authorization, secret, 300, sandbox=True, catalogue=Catalogue(), now=now)
+
+    body = rc_event("TEST", user)
+    assert webhook("a", None).read(body, "a", "", uuid.uuid4()).type == "TEST"
+    assert webhook(None, "s").read(body, "", rc_signed(body, "s"), uuid.uuid4()).type == "TEST"
+    with pytest.raises(ValueError, match="anybody"):
+        webhook(None, None)
