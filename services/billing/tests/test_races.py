@@ -120,6 +120,9 @@ async def settlements(client, gate):
 async def extensions(client, gate):
     user = await newcomer(client)
     hold = await client.place(user, 10)
+    # So little that a second time it would be there as well.
+    await gate.one_answer(ACCOUNT, user, lambda: client.extend(hold.id, 100))
+    assert await client.credits(user) == (GRANT, 100, GRANT - 100)
     # More than half of what there is: a second time it would not be there.
     await gate.one_answer(ACCOUNT, user, lambda: client.extend(hold.id, GRANT - 50))
     assert await client.credits(user) == (GRANT, GRANT - 50, 50)
