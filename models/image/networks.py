@@ -1,4 +1,4 @@
-"""The parts of parley-nano-image: the shape of Stable Diffusion 3, five million parameters."""
+"""The parts of parley-nano-image: the shape of Stable Diffusion 3, four million parameters."""
 
 from __future__ import annotations
 

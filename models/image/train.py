@@ -1,8 +1,8 @@
 """Trains parley-nano-image from nothing: `python models/image/train.py`, or `make models` for both models.
 
-Five stages, each resumable: the text encoders learn what sentences say and roughly how that looks, the autoencoder to
+Six stages, each resumable: the text encoders learn what sentences say and roughly how that looks, the autoencoder to
 pack pictures into latents, then pictures are packed once, and the denoiser learns to make latents from noise and
-sentences: first mostly layouts, then mostly edges and plain colours. It learns fastest from text encoders that know the
+sentences: first mostly layouts, then mostly edges and plain colours, at last from whole sentences only. It learns fastest from text encoders that know the
 layout already and stay as they are.
 """
 
@@ -39,14 +39,14 @@ VAE_STEPS, VAE_WHOLE_STEPS, VAE_BATCH, CROP = 3600, 400, 16, 64
 PICTURES = 20_000
 THUMBNAIL = networks.LATENT_SIDE  # pixels of a side
 PATCHES = THUMBNAIL // 2  # of a side, as the denoiser's
-STEPS, FINER_STEPS, BATCH = 12_000, 5000, 32
+STEPS, FINER_STEPS, WHOLE_STEPS, BATCH = 12_000, 5000, 700, 32
 MEASURE_EVERY, MEASURED = 2500, 40
 PAINTED = 3.0  # weight of the thumbnail's error beside the facts'
 LAYOUT = 0.75  # from this noise on a picture is decided by its sentence
 LAYOUT_PART, FINER_LAYOUT_PART = 0.6, 0.3  # the part of such noise in a batch
-RATE, FINER_RATE = 1e-3, 6e-4  # of learning, at its height
+RATE, FINER_RATE, WHOLE_RATE = 1e-3, 6e-4, 3e-4  # of learning, at its height
 NO_TEXT = 0.1  # of the sentences are left out, for guidance
-HINTS = 0.1  # are a few words only
+HINTS = 0.1  # are a few words only; none at the end, for "a red circle" is a whole sentence too
 
 
 def main() -> None:
@@ -77,8 +77,9 @@ class Training:
         self._train_text()
         self._train_vae()
         latents, scenes = self._pack()
-        self._train_transformer("transformer", latents, scenes, STEPS, RATE, LAYOUT_PART)
-        self._train_transformer("finer", latents, scenes, FINER_STEPS, FINER_RATE, FINER_LAYOUT_PART)
+        self._train_transformer("transformer", latents, scenes, STEPS, RATE, LAYOUT_PART, HINTS)
+        self._train_transformer("finer", latents, scenes, FINER_STEPS, FINER_RATE, FINER_LAYOUT_PART, HINTS)
+        self._train_transformer("whole", latents, scenes, WHOLE_STEPS, WHOLE_RATE, LAYOUT_PART, 0)
         pipeline = self._pipeline()
         pipeline.to(torch.float16).save_pretrained(out, safe_serialization=True)
         (out / "generation_config.json").write_text(json.dumps({"guidance_scale": GUIDANCE}) + "\n")
@@ -169,7 +170,14 @@ class Training:
         return (latents - mean[:, None, None]) / std[:, None, None], scenes
 
     def _train_transformer(
-        self, name: str, latents: Tensor, scenes: list[Scene], steps: int, rate: float, layout_part: float
+        self,
+        name: str,
+        latents: Tensor,
+        scenes: list[Scene],
+        steps: int,
+        rate: float,
+        layout_part: float,
+        hints: float,
     ) -> None:
         optimizer = _optimizer([self._transformer])
         stage = self._stage(name, steps, [self._transformer, self._smooth], optimizer)
@@ -184,7 +192,7 @@ class Training:
             noise = torch.randn(clean.shape, generator=noise_seed)
             levels = _levels(noise_seed, layout_part)
             noisy = torch.lerp(clean, noise, levels[:, None, None, None])
-            tokens = self._tokens([_told(scenes[number], picker) for number in chosen])
+            tokens = self._tokens([_told(scenes[number], picker, hints) for number in chosen])
             with torch.autocast(self._device.type, torch.bfloat16):
                 said, whole = self._text(tokens)
                 velocity = self._transformer(
@@ -298,11 +306,11 @@ def _levels(generator: torch.Generator, layout_part: float) -> Tensor:
     return torch.where(torch.arange(BATCH) < BATCH * layout_part, layout, torch.rand(BATCH, generator=generator))
 
 
-def _told(scene: Scene, picker: random.Random) -> str:
+def _told(scene: Scene, picker: random.Random, hints: float) -> str:
     chance = picker.random()
     if chance < NO_TEXT:
         return ""
-    return hint(scene, picker) if chance < NO_TEXT + HINTS else say(scene, picker)
+    return hint(scene, picker) if chance < NO_TEXT + hints else say(scene, picker)
 
 
 def _tensor(pictures: Iterable[Image.Image]) -> Tensor:

@@ -51,6 +51,7 @@ async def test_it_remembers_a_name_over_other_questions(me):
 @pytest.mark.parametrize(
     ("prompt", "middle", "corner"),
     [
+        ("a red circle", (220, 40, 40), (250, 250, 250)),
         ("a big green square on grey", (45, 160, 70), (140, 140, 140)),
         ("a big blue square on black", (45, 85, 215), (20, 20, 20)),
     ],
