@@ -136,9 +136,10 @@ class SecondFactors:
             raise self._wrong("totp")
         codes = totp.new_recovery_codes()
         hashes = [totp.recovery_hash(code) for code in codes]
-        if not await self._store.confirm_totp(caller.user_id, found.sealed, step, hashes, self._clock()):
+        confirmed = await self._store.confirm_totp(caller.user_id, found.sealed, step, hashes, self._clock())
+        await self._guesses.give_back(guess)  # the code was right, whoever came first
+        if not confirmed:
             raise FailedPrecondition("The authenticator app was enrolled anew or confirmed at the same moment.")
-        await self._guesses.give_back(guess)
         metrics.second_factor_changes.labels(event="enabled").inc()
         return codes
 
