@@ -15,7 +15,7 @@ from parley_kit.db import create_engine, new_id
 from parley_kit.errors import ParleyError
 from parley_kit.testing import database, serve_in_process
 
-from . import test_revenuecat, test_top_ups
+from . import test_revenuecat, test_reversals, test_top_ups
 from .ledger_machine import now
 from .shop_world import ShopClient, make_shop
 from .test_mutants import drop
@@ -61,6 +61,16 @@ def no_waiting(patch):
         text(patch, statement, " FOR UPDATE", "")
 
 
+def debts_are_forgotten(patch):
+    booked = payment_events.Unit.book
+
+    async def book(self, account, kind, reference, other, *, credited=0, owed=0):
+        if kind != "debt_payment":
+            await booked(self, account, kind, reference, other, credited=credited, owed=owed)
+
+    patch.setattr(payment_events.Unit, "book", book)
+
+
 HTTP = {
     "signatures of Stripe are not checked": (
         unsigned,
@@ -83,6 +93,11 @@ HTTP = {
         no_waiting,
         lambda shop, user, rows: test_top_ups.test_many_events_of_one_payment_at_once(shop, user, shop.repository),
         ONE_CAUSE,
+    ),
+    "debts are never paid": (
+        debts_are_forgotten,
+        lambda shop, user, _: test_reversals.test_what_is_spent_is_owed_and_taken_from_the_next_purchase(shop, user),
+        (),
     ),
 }
 
@@ -112,23 +127,12 @@ def latest_state_wins(patch):
     )  # fmt: skip
 
 
-def debts_are_forgotten(patch):
-    booked = payment_events.Unit.book
-
-    async def book(self, account, kind, reference, other, *, credited=0, owed=0):
-        if kind != "debt_payment":
-            await booked(self, account, kind, reference, other, credited=credited, owed=owed)
-
-    patch.setattr(payment_events.Unit, "book", book)
-
-
 SEQUENCES = {
     "expiry ignores held": forget_holds,
     "expiry takes what is held": take_what_is_held,
     "the last to expire is spent first": last_first,
     "a smaller refund wins": smaller_refund_wins,
     "the latest word on a dispute wins": latest_state_wins,
-    "debts are never paid": debts_are_forgotten,
 }
 
 
