@@ -107,7 +107,7 @@ async def test_what_is_not_there(edge, bearer, path):
 
 async def test_a_promotion_code(edge, billing):
     bearer = await person(edge, "promotions@example.org")
-    promotion = NewPromotion(new_id(), 70, 1, now() + dt.timedelta(hours=1), "spring", "a test")
+    promotion = NewPromotion(new_id(), 70, 1, now() + dt.timedelta(hours=1), "spring", "a test", "r-1")
     await billing.repository.add_promotion(promotion, "0123456789ABCDEF")
     path, body = "/v1/credits/promotions:redeem", {"code": "0123-4567-89ab-cdef", "requestId": "once"}
     answer = await edge.post(path, headers=bearer, json=body)
