@@ -91,7 +91,16 @@ async def test_every_rpc_is_reachable_with_a_token(mesh, operator, method):
 
 @pytest.mark.parametrize("method", every_method())
 async def test_no_rpc_is_reachable_without_a_token_unless_public(mesh, method):
-    public = {"SignUp", "SignIn", "RefreshSession", "GetJwks", "IssueServiceToken", "VerifyEmail", "CreateGuest", "CompleteMfa"}
+    public = {
+        "SignUp",
+        "SignIn",
+        "RefreshSession",
+        "GetJwks",
+        "IssueServiceToken",
+        "VerifyEmail",
+        "CreateGuest",
+        "CompleteMfa",
+    }
     public |= {"CreateOidcNonce", "SignInWithOidc", "CreatePasskeySignInOptions", "SignInWithPasskey"}
     public |= {"RequestPasswordReset", "ConfirmPasswordReset", "ReceiveStripeEvent", "ReceiveRevenueCatEvent"}
     async with grpc.aio.insecure_channel(mesh.mesh.internal_url.removeprefix("http://")) as channel:

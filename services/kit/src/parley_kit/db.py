@@ -95,7 +95,9 @@ async def fetch(engine: AsyncEngine, statement: sa.TextClause, **values: Any) ->
     try:
         with _span(sql):
             records: list[asyncpg.Record] = await driver.fetch(sql, *map(values.__getitem__, names))
-    except asyncpg.PostgresError:
+    except asyncpg.PostgresError as error:
+        if _passes(error):  # the server may be going down, and the connection with it
+            pooled.invalidate()
         raise
     except BaseException:
         pooled.invalidate()  # cut off in the middle: nobody knows what it is still doing
@@ -120,7 +122,9 @@ def _span(sql: str) -> AbstractContextManager[object]:
 
 def is_unavailable(error: BaseException) -> bool:
     """Whether an error means that the database is away or busy, so that trying again may help."""
-    if isinstance(error, DatabaseUnreachable | sa.exc.TimeoutError | asyncpg.InterfaceError):
+    if isinstance(
+        error, DatabaseUnreachable | sa.exc.TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError
+    ):
         return True
     if isinstance(error, sa.exc.DBAPIError):
         return error.connection_invalidated or _passes(error.orig)
