@@ -11,6 +11,7 @@ from parley_kit.errors import ParleyError
 
 from .fake_stripe import SECRET, event, signed
 from .shop_world import CREDITS, PRICE, make_shop
+from .test_races import ACCOUNT, open_gate
 from .world import GRANT
 
 
@@ -224,6 +225,25 @@ async def test_many_events_of_one_payment_at_once(shop, user, repository):
     await asyncio.gather(*(shop.tell_stripe(event(*told)) for _ in range(10) for told in (completed, refunded)))
     assert (await shop.credits(user))[0] == GRANT + CREDITS // 2
     assert set((await repository.audit()).drift.values()) == {0}
+
+
+async def events_that_meet(shop, user, gate):
+    """Twenty events of one payment come up against each other before the first of them can credit.
+
+    The payment is known before: whoever adds its row would be waited for in any case.
+    """
+    session = shop.session_of(await shop.checkout(user))
+    intent = shop.stripe.pay(session)
+    await shop.tell_stripe(event("charge.dispute.closed", shop.stripe.dispute(intent, "won")))
+    told = [shop.tell_stripe(event("checkout.session.completed", session)) for _ in range(20)]
+    answers = await gate.gather(ACCOUNT, user, told)
+    assert [answer for answer in answers if isinstance(answer, BaseException)] == []
+    assert (await shop.credits(user))[0] == GRANT + CREDITS
+
+
+async def test_events_that_meet_credit_once(shop, user, urls):
+    async with open_gate(urls.app_url) as gate:
+        await events_that_meet(shop, user, gate)
 
 
 async def test_a_lost_webhook_is_asked_for(shop, user, repository, stripe, rows):
