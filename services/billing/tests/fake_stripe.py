@@ -24,7 +24,7 @@ class FakeStripe(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Request)
         self.url = f"http://127.0.0.1:{self.server_port}"
-        self.sessions, self.charges, self.answered, self.asked = {}, {}, {}, []
+        self.sessions, self.charges, self.refunds, self.answered, self.asked = {}, {}, [], {}, []
         self.fail_next = []
         """What the next calls are answered with instead: a status, or "hang up" after the work was done."""
         self.lock = threading.RLock()
@@ -138,12 +138,21 @@ class _Request(BaseHTTPRequestHandler):
             if charge is None:
                 code = "charge_already_refunded"
                 return 400, {"error": {"type": "invalid_request_error", "code": code, "message": "no"}}
-            return 200, {"id": f"re_{uuid.uuid4().hex}", "object": "refund", "charge": charge}
+            refund = {"id": f"re_{uuid.uuid4().hex}", "object": "refund", "payment_intent": form["payment_intent"]}
+            self.server.refunds.append(refund | {"metadata": _part(form, "metadata")})
+            return 200, refund | {"charge": charge}
         return 404, {"error": {"type": "invalid_request_error", "message": "no such path"}}
 
     def do_GET(self):
+        path, _, query = self.path.partition("?")
+        if path == "/v1/refunds":
+            intent = dict(parse_qsl(query))["payment_intent"]
+            found = [refund for refund in self.server.refunds if refund["payment_intent"] == intent]
+            data = [refund | {"charge": dict(self.server.charges[intent])} for refund in reversed(found)]
+            return self._send(200, {"object": "list", "url": path, "has_more": False, "data": data})
         session = self.server.sessions.get(self.path.rpartition("/")[2])
-        self._send(*((200, session) if session else (404, {"error": {"type": "invalid_request_error"}})))
+        missing = {"error": {"type": "invalid_request_error", "code": "resource_missing", "message": "no such session"}}
+        return self._send(*((200, session) if session else (404, missing)))
 
     def _send(self, status, answer):
         if self.headers["authorization"] != f"Bearer {KEY}":

@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 import stripe
+import structlog
 from parley_kit.errors import FailedPrecondition, IdempotencyConflict, InvalidArgument, Unavailable
 
 from parley_billing import stripe_events
@@ -15,6 +16,7 @@ from parley_billing.payment_event import Claimed, Event, NotPaid, Paid
 from parley_billing.purchase import STRIPE, Purchase
 from parley_billing.top_ups import Session
 
+_log = structlog.get_logger()
 _TIMEOUT_SECONDS = 8  # of one try; a caller waits for three at most
 _RETRIES = 2
 Answer = TypeVar("Answer")
@@ -61,16 +63,32 @@ class StripeCheckouts:
         return Session(made.id, made.url or "")
 
     async def look(self, purchase: Purchase) -> Paid | NotPaid | None:
-        """Return what became of a purchase; None while it is open."""
-        session = await _asked(self._stripe.v1.checkout.sessions.retrieve_async(purchase.session))
+        """Return what became of a purchase; None while it is open, and when its session is none of this key's."""
+        try:
+            session = await _asked(self._stripe.v1.checkout.sessions.retrieve_async(purchase.session))
+        except stripe.InvalidRequestError as error:
+            if error.code != "resource_missing":
+                raise
+            _log.warning("Stripe does not know the session of a purchase", purchase_id=str(purchase.id))
+            return None
         return stripe_events.of_session(session.to_dict(), purchase.id)
 
     async def refund(self, purchase: Purchase, amount_minor: int, request_id: str) -> Claimed:
-        """Give money back, once for each request; return what has been given back in all."""
-        params: Any = {"payment_intent": purchase.payment, "expand": ["charge"]}
+        """Give money back, once for each request; return what has been given back in all.
+
+        Stripe forgets idempotency keys after a day, but not refunds: what was made for this request is looked for first.
+        """
+        asked = {"request_id": request_id, "amount_minor": str(amount_minor)}
+        known: Any = {"payment_intent": purchase.payment, "limit": 100, "expand": ["data.charge"]}
+        for made in (await _asked(self._stripe.v1.refunds.list_async(known))).to_dict()["data"]:
+            if (made.get("metadata") or {}).get("request_id") == request_id:
+                if made["metadata"] != asked:
+                    raise IdempotencyConflict("requestId")
+                return stripe_events.of_charge(made["charge"])
+        params: Any = {"payment_intent": purchase.payment, "metadata": asked, "expand": ["charge"]}
         if amount_minor:
             params["amount"] = amount_minor
-        key = f"refund-{purchase.id}-{request_id}"
+        key = f"refund-{purchase.id}-{request_id}"  # for those that ask at once
         refund = await _asked(self._stripe.v1.refunds.create_async(params, {"idempotency_key": key}))
         return stripe_events.of_charge(refund.to_dict()["charge"])
 
