@@ -151,8 +151,9 @@ async def edge(proxy):
 async def session(edge, auth):
     answer = await edge.post("/v1/auth/signup", json={"email": "session@example.org", "password": "a good password"})
     proof = {"token": await auth.mailed("session@example.org")}
-    assert (await edge.post("/v1/auth/verify-email", json=proof)).status_code == 200
     assert answer.status_code == 200, answer.text
+    bearer = {"authorization": f"Bearer {answer.json()['accessToken']}"}
+    assert (await edge.post("/v1/auth/verify-email", json=proof, headers=bearer)).status_code == 200
     return answer.json()
 
 

@@ -27,7 +27,6 @@ from ..framework.person import PASSWORD, Person
 
 STRANGER = "00000000-0000-7000-8000-000000000000"
 PUBLIC = {
-    "parley.auth.v1.EmailService/VerifyEmail",
     "parley.auth.v1.GuestService/CreateGuest",
     "parley.auth.v1.JwksService/GetJwks",
     "parley.auth.v1.PasswordResetService/ConfirmPasswordReset",
@@ -129,6 +128,7 @@ NAMES_NONE = {
     "parley.auth.v1.DeviceService/SignOut": {},
     "parley.auth.v1.DeviceService/SignOutAll": {},
     "parley.auth.v1.EmailService/ResendVerification": {},
+    "parley.auth.v1.EmailService/VerifyEmail": {"token": "unknown"},
     "parley.auth.v1.GuestService/UpgradeMe": {"email": "stranger@example.org", "password": PASSWORD},
     "parley.auth.v1.IdentityService/LinkIdentity": {"provider": "local", "idToken": "x", "nonce": "x"},
     "parley.auth.v1.IdentityService/ListIdentities": {},

@@ -43,7 +43,7 @@ class Person:
     async def verify(self) -> Person:
         """Prove the address, which can sign in from then on."""
         token = await mailed_token(self.outbox, self.email, "Confirm")
-        good(await self.client.post("/v1/auth/verify-email", json={"token": token}))
+        good(await self.client.post("/v1/auth/verify-email", json={"token": token}, headers=self.headers))
         return self
 
     @property

@@ -20,20 +20,19 @@ async def test_an_address_signs_in_when_it_was_proved(client, mailbox):
     session = await client.sign_up_only(email)
     assert (session.user.email, session.user.email_verified) == (email, False)
     assert await refusal(client.sign_in(email)) == "INVALID_CREDENTIALS"
-    await client.verify_email(await mailbox(email))
+    await client.verify_email(session.access_token, await mailbox(email))
     assert (await client.me(session.access_token)).email_verified
     assert (await client.sign_in(email)).user.id == session.user.id
 
 
 async def test_a_token_is_good_once_and_for_a_day(client, mailbox, clock):
     email, late = address(), address()
-    for each in (email, late):
-        await client.sign_up_only(each)
-    await client.verify_email(await mailbox(email))
+    session, late_one = [await client.sign_up_only(each) for each in (email, late)]
+    await client.verify_email(session.access_token, await mailbox(email))
     clock.pass_by(hours=24, seconds=1)
-    for token in (await mailbox(email), await mailbox(late), "made up"):
+    for one, token in ((session, await mailbox(email)), (late_one, await mailbox(late)), (session, "made up")):
         with pytest.raises(ParleyError) as refused:
-            await client.verify_email(token)
+            await client.verify_email(one.access_token, token)
         assert [field.field for field in refused.value.fields] == ["token"]
 
 
@@ -80,8 +79,9 @@ async def test_whoever_proves_an_address_first_has_it(client, mailbox, rows):
     squatter = await client.sign_up_only(email, "squatter's password")
     squatters = await mailbox(email)
     owner = await client.sign_up_only(email)
-    await client.verify_email(await mailbox(email))
-    assert await refusal(client.verify_email(squatters)) == "INVALID_ARGUMENT"
+    assert await refusal(client.verify_email(owner.access_token, squatters)) == "INVALID_ARGUMENT"
+    await client.verify_email(owner.access_token, await mailbox(email))
+    assert await refusal(client.verify_email(squatter.access_token, squatters)) == "INVALID_ARGUMENT"
     assert await refusal(client.sign_in(email, "squatter's password")) == "INVALID_CREDENTIALS"
     assert (await client.sign_in(email)).user.id == owner.user.id
     assert not (await client.me(squatter.access_token)).email_verified
@@ -90,9 +90,9 @@ async def test_whoever_proves_an_address_first_has_it(client, mailbox, rows):
 async def test_of_racers_one_proves_an_address(client, mailbox, rows):
     email, tokens = address(), []
     for _ in range(4):
-        await client.sign_up_only(email)
-        tokens.append(await mailbox(email))
-    answers = await asyncio.gather(*(client.verify_email(token) for token in tokens * 2), return_exceptions=True)
+        session = await client.sign_up_only(email)
+        tokens.append((session.access_token, await mailbox(email)))
+    answers = await asyncio.gather(*(client.verify_email(*both) for both in tokens * 2), return_exceptions=True)
     assert sum(not isinstance(answer, Exception) for answer in answers) == 1
     assert {answer.code for answer in answers if isinstance(answer, Exception)} == {"INVALID_ARGUMENT"}
     assert await rows("SELECT count(*) FROM auth.users WHERE email = :e", e=email) == [(1,)]
@@ -118,14 +118,15 @@ async def test_another_token_is_mailed_within_the_limit(client, mailbox, clock):
         await client.resend(session.access_token)
     assert (refused.value.code, refused.value.retry_after) == ("RATE_LIMITED", 3600)
     clock.pass_by(minutes=5)
-    await client.verify_email(await mailbox(email))
+    await client.verify_email(session.access_token, await mailbox(email))
     assert await refusal(client.resend(session.access_token)) == "FAILED_PRECONDITION"
 
 
-async def test_a_device_that_was_signed_out_mails_nothing(client):
+async def test_a_device_that_was_signed_out_mails_and_proves_nothing(client):
     session = await client.sign_up_only(address())
     await client.sign_out(session.access_token)
     assert await refusal(client.resend(session.access_token)) == "UNAUTHENTICATED"
+    assert await refusal(client.verify_email(session.access_token, "any")) == "UNAUTHENTICATED"
 
 
 async def test_a_guest_becomes_an_account_and_keeps_its_id(client, mailbox):
@@ -136,7 +137,7 @@ async def test_a_guest_becomes_an_account_and_keeps_its_id(client, mailbox):
     user = await client.upgrade(guest.access_token, email)
     assert (user.id, user.email, user.email_verified) == (guest.user.id, email, False)
     assert await refusal(client.sign_in(email)) == "INVALID_CREDENTIALS"
-    await client.verify_email(await mailbox(email))
+    await client.verify_email(guest.access_token, await mailbox(email))
     assert (await client.sign_in(email)).user.id == guest.user.id
     assert await refusal(client.upgrade(guest.access_token, address())) == "FAILED_PRECONDITION"
 
@@ -145,8 +146,8 @@ async def test_a_mistyped_address_is_corrected_and_its_token_is_worth_nothing(cl
     typo, right = address(), address()
     session = await client.sign_up_only(typo)
     await client.upgrade(session.access_token, right)
-    assert await refusal(client.verify_email(await mailbox(typo))) == "INVALID_ARGUMENT"
-    await client.verify_email(await mailbox(right))
+    assert await refusal(client.verify_email(session.access_token, await mailbox(typo))) == "INVALID_ARGUMENT"
+    await client.verify_email(session.access_token, await mailbox(right))
     assert (await client.sign_in(right)).user.id == session.user.id
 
 

@@ -23,7 +23,7 @@ async def test_me_needs_a_token(client):
 
 async def test_me_refuses_an_expired_token(client, clock):
     clock.pass_by(minutes=-20)
-    session = await client.sign_up(address())
+    session = await client.sign_up_only(address())
     clock.pass_by(minutes=20)
     assert await refusal(client.me(session.access_token)) == "UNAUTHENTICATED"
 

@@ -135,15 +135,16 @@ class Client:
         """Sign up and prove the address, as nearly every test wants it; returns the session with the user as it is then."""
         session = await self.sign_up_only(email, password, **more)
         if self._mailbox is not None:
-            await self.verify_email(await self._mailbox(email))
+            await self.verify_email(session.access_token, await self._mailbox(email))
             session.user.email_verified = True
         return session
 
     async def sign_up_only(self, email, password=PASSWORD, **more):
         return await told(self._sessions.SignUp(sessions.SignUpRequest(email=email, password=password, **more)))
 
-    async def verify_email(self, token):
-        return await told(self._emails.VerifyEmail(emails.VerifyEmailRequest(token=token)))
+    async def verify_email(self, access_token, token):
+        request = emails.VerifyEmailRequest(token=token)
+        return await told(self._emails.VerifyEmail(request, metadata=bearer(access_token)))
 
     async def resend(self, token):
         return await told(self._emails.ResendVerification(emails.ResendVerificationRequest(), metadata=bearer(token)))

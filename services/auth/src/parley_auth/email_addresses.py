@@ -17,8 +17,8 @@ from parley_auth.sessions import Sessions
 class Store(Protocol):
     """What the rules need of the database; every method is one statement, and so atomic."""
 
-    async def prove_email(self, token_hash: bytes, now: dt.datetime) -> bool:
-        """Use a token up and give its account the address; False when it does not hold or the address is another's."""
+    async def prove_email(self, caller: Caller, token_hash: bytes, now: dt.datetime) -> bool:
+        """Use a caller's token up and give him its address; False when it is not his, or the address is another's."""
         ...
 
     async def claimed_email(self, caller: Caller) -> str | None:
@@ -39,10 +39,13 @@ class EmailAddresses:
         self._mailing = mailing
         self._clock = clock
 
-    async def verify(self, token: str) -> None:
+    async def verify(self, caller: Caller, token: str) -> None:
         """Prove an address; InvalidArgument when the token does not hold."""
-        if not await self._store.prove_email(mail_token_hash(token), self._clock()):
-            raise InvalidArgument("token", "is unknown, expired or was used before; ask for another one")
+        await self._sessions.require(caller)
+        if not await self._store.prove_email(caller, mail_token_hash(token), self._clock()):
+            raise InvalidArgument(
+                "token", "is unknown, expired, another account's, or was used before; ask for another one"
+            )
 
     async def resend(self, caller: Caller) -> None:
         """Mail another token; see EmailService for what is refused."""

@@ -50,7 +50,7 @@ class Writer:
     def _words(self, mail: QueuedMail) -> tuple[str, str]:
         match mail.kind:
             case Kind.VERIFY_EMAIL:
-                text = "Somebody signed up for Parley with this address. To confirm that it was you"
+                text = "Somebody signed up for Parley with this address. To confirm that it was you, on the device that you did it with"
                 return "Confirm your e-mail address", self._with_token(mail, text, "verify-email", "24 hours")
             case Kind.RESET_PASSWORD:
                 text = "Somebody asked for a new password for your Parley account. To choose one"

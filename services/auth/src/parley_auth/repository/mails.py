@@ -33,7 +33,8 @@ _BLOCKING = sa.text("""
 
 _PROVE = sa.text("""
     WITH token AS (
-        DELETE FROM auth.mail_tokens WHERE token_hash = :token_hash AND purpose = 'verify_email' AND expires_at > :now
+        DELETE FROM auth.mail_tokens
+        WHERE token_hash = :token_hash AND purpose = 'verify_email' AND expires_at > :now AND user_id = :user_id
         RETURNING user_id, email
     )
     UPDATE auth.users AS account SET email = token.email, claimed_email = NULL, email_verified_at = :now
@@ -112,10 +113,10 @@ class MailRepository(Base):
         row = await self._row(_BLOCKING, recipient=recipient, since=since, limit=limit)
         return None if row is None else row.counted
 
-    async def prove_email(self, token_hash: bytes, now: dt.datetime) -> bool:
-        """Use a token up and give its account the address; False when it does not hold or the address is another's."""
+    async def prove_email(self, caller: Caller, token_hash: bytes, now: dt.datetime) -> bool:
+        """Use a token of the caller up and give him its address; False when it is not his or the address is another's."""
         try:
-            return await self._row(_PROVE, token_hash=token_hash, now=now) is not None
+            return await self._row(_PROVE, user_id=caller.user_id, token_hash=token_hash, now=now) is not None
         except IntegrityError:  # two accounts proved one address in this moment, and this one came second
             return False
 

@@ -23,7 +23,7 @@ class EmailService(email_service_pb2_grpc.EmailServiceServicer):
 
     async def VerifyEmail(self, request: pb.VerifyEmailRequest, context: Context) -> Empty:
         """Prove an address."""
-        await self._addresses.verify(request.token)
+        await self._addresses.verify(caller(), request.token)
         return Empty()
 
     async def ResendVerification(self, request: pb.ResendVerificationRequest, context: Context) -> Empty:
