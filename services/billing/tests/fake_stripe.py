@@ -25,6 +25,7 @@ class FakeStripe(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Request)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.sessions, self.charges, self.refunds, self.answered, self.asked = {}, {}, [], {}, []
+        self.invoices = {}  # by the payment that paid it
         self.fail_next = []
         """What the next calls are answered with instead: a status, or "hang up" after the work was done."""
         self.lock = threading.RLock()
@@ -149,6 +150,10 @@ class _Request(BaseHTTPRequestHandler):
             intent = dict(parse_qsl(query))["payment_intent"]
             found = [refund for refund in self.server.refunds if refund["payment_intent"] == intent]
             data = [refund | {"charge": dict(self.server.charges[intent])} for refund in reversed(found)]
+            return self._send(200, {"object": "list", "url": path, "has_more": False, "data": data})
+        if path == "/v1/invoice_payments":
+            paid = self.server.invoices.get(dict(parse_qsl(query))["payment[payment_intent]"])
+            data = [{"id": "inpay_1", "object": "invoice_payment", "invoice": paid}] if paid else []
             return self._send(200, {"object": "list", "url": path, "has_more": False, "data": data})
         session = self.server.sessions.get(self.path.rpartition("/")[2])
         missing = {"error": {"type": "invalid_request_error", "code": "resource_missing", "message": "no such session"}}

@@ -164,18 +164,47 @@ async def test_a_debt_is_collected_from_an_allowance(shop, user, repository):
     assert left(await shop.allowances(user)) == [ALLOWANCE - CREDITS // 3]
 
 
-async def test_stripe_pays_a_plan_s_period(shop, user):
+def invoice_of(user):
     end = int(time.time()) + 30 * 86400
     line = {
         "period": {"start": end - 30 * 86400, "end": end},
         "pricing": {"price_details": {"price": "price_plus"}},
         "parent": {"subscription_item_details": {"proration": False}},
     }
-    invoice = {
+    return {
         "id": f"in_{uuid.uuid4().hex}",
         "parent": {"subscription_details": {"metadata": {"user_id": str(user)}}},
         "lines": {"data": [line, line | {"parent": {"subscription_item_details": {"proration": True}}}]},
     }
+
+
+@pytest.mark.parametrize("first", ["invoice", "claim"])
+@pytest.mark.parametrize("how", ["refunded", "disputed"])
+async def test_money_of_an_invoice_that_goes_back_ends_its_allowance(shop, user, how, first):
+    invoice, intent = invoice_of(user), f"pi_{uuid.uuid4().hex}"
+    shop.stripe.invoices[intent] = invoice["id"]
+    about = {"id": f"ch_{intent}", "metadata": {}, "payment_intent": intent, "amount_refunded": 900}
+    if how == "refunded":
+        claim = event("charge.refunded", about)
+    else:
+        dispute = {"id": f"dp_{intent}", "payment_intent": intent, "amount": 900, "status": "needs_response"}
+        claim = event("charge.dispute.created", dispute)
+    paid = event("invoice.paid", invoice)
+    for body in (paid, claim) if first == "invoice" else (claim, paid):
+        await shop.tell_stripe(body)
+    assert left(await shop.allowances(user)) == []
+    assert await wealth(shop, user) == (GRANT, 0, 0)
+
+
+async def test_a_refund_of_what_is_not_ours_is_ignored(shop):
+    about = {"id": "ch_x", "metadata": {}, "payment_intent": "pi_of_other_things", "amount_refunded": 900}
+    await shop.tell_stripe(event("charge.refunded", about))
+    assert [kept.outcome for kept in (await shop.payment_events(page_size=1)).events] == ["ignored"]
+
+
+async def test_stripe_pays_a_plan_s_period(shop, user):
+    invoice = invoice_of(user)
+    line, end = invoice["lines"]["data"][0], invoice["lines"]["data"][0]["period"]["end"]
     for _ in range(2):
         await shop.tell_stripe(event("invoice.paid", invoice))
     (given,) = (await shop.allowances(user)).allowances

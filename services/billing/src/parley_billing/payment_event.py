@@ -49,9 +49,10 @@ class Bought:
 
 @dataclass(frozen=True)
 class Claimed:
-    """Money went back, or is disputed."""
+    """Money went back, or is disputed. `ours`: False when it may be of a plan's invoice, or of what is not ours at all."""
 
     claim: Claim
+    ours: bool = True
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import stripe
@@ -12,7 +13,7 @@ from parley_kit.errors import FailedPrecondition, IdempotencyConflict, InvalidAr
 
 from parley_billing import stripe_events
 from parley_billing.catalogue import Catalogue, Package
-from parley_billing.payment_event import Claimed, Event, NotPaid, Paid
+from parley_billing.payment_event import Claimed, Event, Nothing, NotPaid, Outcome, Paid
 from parley_billing.purchase import STRIPE, Purchase
 from parley_billing.top_ups import Session
 
@@ -91,6 +92,18 @@ class StripeCheckouts:
         key = f"refund-{purchase.id}-{request_id}"  # for those that ask at once
         refund = await _asked(self._stripe.v1.refunds.create_async(params, {"idempotency_key": key}))
         return stripe_events.of_charge(refund.to_dict()["charge"])
+
+    async def of_invoice(self, event: Event) -> Event:
+        """Return an event with the invoice in the place of the payment by which it was paid; allowances are known by it."""
+        if not isinstance(event.what, Claimed) or event.what.ours:
+            return event
+        claim = event.what.claim
+        asked: Any = {"payment": {"type": "payment_intent", "payment_intent": claim.payment}, "limit": 1}
+        found = (await _asked(self._stripe.v1.invoice_payments.list_async(asked))).to_dict()["data"]
+        if found:
+            return replace(event, what=Claimed(replace(claim, payment=found[0]["invoice"])))
+        # Neither of an invoice nor of a purchase: whatever else the Stripe account sells. Disputes do not tell which.
+        return replace(event, what=Nothing(Outcome.IGNORED)) if event.type == "charge.refunded" else event
 
 
 class StripeWebhook:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from parley_billing.allowance import NewAllowance
@@ -34,7 +35,7 @@ def read(event: Mapping[str, Any], catalogue: Catalogue, new_id: uuid.UUID) -> W
             purchase_id = _ours(about)
             return NotPaid(purchase_id, State.FAILED) if purchase_id else _IGNORED
         case "charge.refunded":
-            return of_charge(about) if _ours(about) else _IGNORED
+            return _of_refund(about)
         case "charge.dispute.created" | "charge.dispute.updated" | "charge.dispute.closed":
             return _of_dispute(about)
         case "invoice.paid":
@@ -60,10 +61,18 @@ def of_charge(charge: Mapping[str, Any]) -> Claimed:
     return Claimed(Claim(f"refunds:{payment}", payment, charge["amount_refunded"], ClaimState.LOST))
 
 
+def _of_refund(charge: Mapping[str, Any]) -> What:
+    if _ours(charge):
+        return of_charge(charge)
+    return replace(of_charge(charge), ours=False) if charge.get("payment_intent") else _IGNORED
+
+
 def _of_dispute(dispute: Mapping[str, Any]) -> What:
     state = _DISPUTES.get(dispute["status"])
     payment = _id(dispute["payment_intent"])
-    return Claimed(Claim(dispute["id"], payment, dispute["amount"], state)) if state and payment else _IGNORED
+    if state is None or payment is None:
+        return _IGNORED
+    return Claimed(Claim(dispute["id"], payment, dispute["amount"], state), ours=False)
 
 
 def _of_invoice(invoice: Mapping[str, Any], catalogue: Catalogue, new_id: uuid.UUID) -> What:

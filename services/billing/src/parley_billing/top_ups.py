@@ -38,6 +38,10 @@ class Checkouts(Protocol):
         """Give money back, once for each request; return what has been given back in all."""
         ...
 
+    async def of_invoice(self, event: Event) -> Event:
+        """Return an event with the invoice in the place of the payment by which it was paid; allowances are known by it."""
+        ...
+
 
 class PurchaseStore(Protocol):
     """Purchases; repository/purchases.py and payment_events.py say what each does."""

@@ -29,10 +29,11 @@ class WebhookService(webhook_service_pb2_grpc.WebhookServiceServicer):
 
     async def ReceiveStripeEvent(self, request: HttpBody, context: Context) -> Empty:
         """Take an event of Stripe's."""
-        if self._shop.stripe is None:
+        if self._shop.stripe is None or self._shop.checkouts is None:
             raise _not_set_up("Stripe", "STRIPE_API_KEY_FILE and PARLEY_BILLING_STRIPE_WEBHOOK_SECRET_FILE")
         signature = _header(context, "stripe-signature")
-        await self._events.tell(self._shop.stripe.read(request.data, signature, self._new_id()))
+        event = self._shop.stripe.read(request.data, signature, self._new_id())
+        await self._events.tell(await self._shop.checkouts.of_invoice(event))
         return Empty()
 
     async def ReceiveRevenueCatEvent(self, request: HttpBody, context: Context) -> Empty:
