@@ -68,6 +68,7 @@ async def mesh(traces, issuer, shop):
     settings = shop | {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{traces.address}",
         "OTEL_BSP_SCHEDULE_DELAY": "200",  # milliseconds between two exports
+        "PARLEY_AUTH_ERASURE_LOOK_AGAIN_SECONDS": "2",  # no statement of these tests takes longer
         # Everybody here has one address, signs up at once and never pauses; envoy/tests has the limits.
         "PARLEY_EDGE_ADDRESS_PER_MINUTE": "1000000",
         "PARLEY_EDGE_USER_PER_MINUTE": "1000000",

@@ -15,6 +15,8 @@ from parley_auth.admin import Admin
 from parley_auth.api_keys import ApiKeys
 from parley_auth.challenges import Challenges, Purpose
 from parley_auth.email_addresses import EmailAddresses
+from parley_auth.erasures import Erasures, Times
+from parley_auth.exports import Exports
 from parley_auth.federation import Federation
 from parley_auth.guesses import Guesses
 from parley_auth.guests import Guests
@@ -87,6 +89,9 @@ async def auth(tmp_path_factory):
         nonces = Challenges(store, Purpose.OIDC_NONCE, clock=now, lifetime=dt.timedelta(minutes=10))
         id_tokens = IdTokens({}, {}, clock=now)
         federation = Federation(store, id_tokens, nonces, sessions, mfa, new_id=new_id, clock=now)
+        spans = Times(dt.timedelta(minutes=10), dt.timedelta(minutes=1), dt.timedelta(days=45))
+        erasures = Erasures(store, accounts, sessions, {}, spans, new_id=new_id, clock=now)
+        exports = Exports(store, sessions, {}, clock=now, every=dt.timedelta(minutes=1), at_once=2)
         service_tokens = ServiceTokens(SecretFiles(secrets), tokens, clock=now)
         passkeys = Passkeys(
             store,
@@ -115,6 +120,8 @@ async def auth(tmp_path_factory):
             federation,
             second_factors,
             passkeys,
+            erasures,
+            exports,
         )
         async with serve_in_process(served, tokens) as (_, address):
             yield SimpleNamespace(address=address, tokens=tokens, key=key, sql=sql, mailed=mailed)

@@ -47,6 +47,12 @@ PUBLIC = {
 # What services call and users may not, with requests that would be served.
 SERVICE = {
     "parley.billing.v1.HoldService/ExtendHold": {"holdId": STRANGER, "maxQuantity": {"inputTokens": 1}},
+    "parley.billing.v1.UserDataService/EraseUser": {"userId": STRANGER},
+    "parley.billing.v1.UserDataService/ExportUser": {"userId": STRANGER},
+    "parley.chat.v1.UserDataService/EraseUser": {"userId": STRANGER},
+    "parley.chat.v1.UserDataService/ExportUser": {"userId": STRANGER},
+    "parley.image.v1.UserDataService/EraseUser": {"userId": STRANGER},
+    "parley.image.v1.UserDataService/ExportUser": {"userId": STRANGER},
     "parley.billing.v1.HoldService/GetHold": {"holdId": STRANGER},
     "parley.billing.v1.HoldService/PlaceHold": {
         "holdId": STRANGER, "userId": STRANGER, "model": "parley-nano-chat", "priceVersion": 1,
@@ -122,6 +128,8 @@ NAMES_ONE = {
     "parley.image.v1.ImageJobService/StreamImageJob": {"id": "{job}"},
 }
 NAMES_NONE = {
+    "parley.auth.v1.AccountService/DeleteMe": {},
+    "parley.auth.v1.AccountService/ExportMe": {},
     "parley.auth.v1.ApiKeyService/CreateApiKey": {"name": "mine", "scopes": ["chat"]},
     "parley.auth.v1.ApiKeyService/ListApiKeys": {},
     "parley.auth.v1.DeviceService/ListSessions": {},

@@ -181,6 +181,8 @@ class Mesh:
             own["SEALING_KEY_FILE"] = str(self.secrets / "sealing-key")
             own["SERVICE_SECRETS_DIR"] = str(self.secrets / "services")
             own["MAIL_OUTBOX_DIR"] = str(self.outbox)
+            own["CHAT_ADDRESS"] = self.address("chat")
+            own["INFERENCE_IMAGE_ADDRESS"] = self.address("inference-image")
         else:
             own["SERVICE_SECRET_FILE"] = str(self.secrets / "services" / service.name)
         if service.name == "inference-llm":

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import grpc
 import httpx
 from google.protobuf.json_format import MessageToDict
+from parley.auth.v1 import account_service_pb2 as accounts
 from parley.auth.v1 import admin_service_pb2 as admin
 from parley.auth.v1 import api_key_service_pb2 as api_keys
 from parley.auth.v1 import device_service_pb2 as devices
@@ -24,6 +25,7 @@ from parley.auth.v1 import service_token_service_pb2 as service_tokens
 from parley.auth.v1 import session_service_pb2 as sessions
 from parley.auth.v1 import totp_service_pb2 as totp
 from parley.auth.v1 import user_service_pb2 as users
+from parley.auth.v1.account_service_pb2_grpc import AccountServiceStub
 from parley.auth.v1.admin_service_pb2_grpc import AdminServiceStub
 from parley.auth.v1.api_key_service_pb2_grpc import ApiKeyServiceStub
 from parley.auth.v1.device_service_pb2_grpc import DeviceServiceStub
@@ -48,6 +50,8 @@ from parley_auth.admin import Admin
 from parley_auth.api_keys import ApiKeys
 from parley_auth.challenges import Challenges, Purpose
 from parley_auth.email_addresses import EmailAddresses
+from parley_auth.erasures import Erasures, Times
+from parley_auth.exports import Exports
 from parley_auth.federation import Federation
 from parley_auth.guesses import Guesses
 from parley_auth.guests import Guests
@@ -88,6 +92,7 @@ MFA_LIFETIME = dt.timedelta(minutes=5)
 SEALING_KEY = b"k" * 32
 NONCE_LIFETIME = dt.timedelta(minutes=10)
 KEYS_SECONDS = 3600
+TIMES = Times(dt.timedelta(minutes=10), look_again=dt.timedelta(minutes=1), abandoned=dt.timedelta(days=45))
 SECRETS = {"chat": "chat-secret-0123456789", "operator": "operator-secret-0123456789", "short": "short"}
 
 
@@ -112,6 +117,7 @@ class Client:
 
     def __init__(self, channel: grpc.aio.Channel, mailbox=None) -> None:
         self._mailbox = mailbox
+        self._accounts = AccountServiceStub(channel)
         self._emails = EmailServiceStub(channel)
         self._resets = PasswordResetServiceStub(channel)
         self._guests = GuestServiceStub(channel)
@@ -293,6 +299,21 @@ class Client:
         request = identities.UnlinkIdentityRequest(id=identity_id)
         return await told(self._identities.UnlinkIdentity(request, metadata=bearer(token)))
 
+    async def delete_me(self, token, password=""):
+        request = accounts.DeleteMeRequest(password=password)
+        return await told(self._accounts.DeleteMe(request, metadata=bearer(token)))
+
+    async def export(self, token):
+        """Return the document, and how many pieces it came in."""
+        pieces = []
+        try:
+            async for body in self._accounts.ExportMe(accounts.ExportMeRequest(), metadata=bearer(token)):
+                assert body.content_type == "application/json"
+                pieces.append(body.data)
+        except grpc.aio.AioRpcError as error:
+            raise parley_error_from(error) from error
+        return b"".join(pieces), len(pieces)
+
     async def jwks(self):
         call = self._jwks.GetJwks(jwks.GetJwksRequest())
         return await call, dict(await call.initial_metadata())
@@ -303,9 +324,19 @@ class Client:
 
 
 def replica(
-    engine, clock, tokens, secrets, passwords, *, grace=GRACE, repository=Repository, providers=(), limit=LIMIT
+    engine,
+    clock,
+    tokens,
+    secrets,
+    passwords,
+    *,
+    grace=GRACE,
+    repository=Repository,
+    providers=(),
+    limit=LIMIT,
+    others=None,
 ):
-    """Return the servicers of one process."""
+    """Return the servicers of one process; `others` are the services that store something of users."""
     store = repository(engine)
     renewal = {"refresh_lifetime": dt.timedelta(days=30), "grace": grace}
     sessions = Sessions(store, tokens, new_id=new_id, clock=clock, **renewal)
@@ -315,13 +346,15 @@ def replica(
     keys = ApiKeys(store, sessions, exchange.forget, new_id=new_id, clock=clock, most=MOST_KEYS)
     mfa_challenges = MfaChallenges(store, clock=clock, lifetime=MFA_LIFETIME)
     mailing = Mailing(store, new_id=new_id, clock=clock, limit=MAILS)
-    accounts = Accounts(store, passwords, sessions, guesses, mailing, mfa_challenges, new_id=new_id, clock=clock)
+    accounting = Accounts(store, passwords, sessions, guesses, mailing, mfa_challenges, new_id=new_id, clock=clock)
     addresses = EmailAddresses(store, sessions, mailing, clock=clock)
     resetting = PasswordResets(store, passwords, mailing, new_id=new_id, clock=clock)
     guesting = Guests(store, passwords, sessions, mailing, new_id=new_id)
     federation = federate(store, sessions, mfa_challenges, clock, providers)
     sealing = Sealing([SEALING_KEY])
-    second_factors = SecondFactors(store, accounts, sessions, guesses, sealing, app_name="Parley", clock=clock)
+    second_factors = SecondFactors(store, accounting, sessions, guesses, sealing, app_name="Parley", clock=clock)
+    erasures = Erasures(store, accounting, sessions, others or {}, TIMES, new_id=new_id, clock=clock)
+    exports = Exports(store, sessions, others or {}, clock=clock, every=dt.timedelta(minutes=1), at_once=2)
     service_tokens = ServiceTokens(SecretFiles(secrets), tokens, clock=clock)
     lasting = {"clock": clock, "lifetime": PASSKEY_LIFETIME}
     passkeys = Passkeys(
@@ -329,7 +362,7 @@ def replica(
         Ceremonies(rp_id=RP_ID, rp_name="Parley", origins=ORIGINS),
         Challenges(store, Purpose.PASSKEY_REGISTRATION, **lasting),
         Challenges(store, Purpose.PASSKEY_SIGN_IN, **lasting),
-        accounts,
+        accounting,
         sessions,
         issuers=[provider.issuer for provider in providers],
         new_id=new_id,
@@ -337,7 +370,7 @@ def replica(
     )
     mailed = addresses, resetting, guesting
     return servicers(
-        accounts,
+        accounting,
         sessions,
         tokens,
         service_tokens,
@@ -348,6 +381,8 @@ def replica(
         federation,
         second_factors,
         passkeys,
+        erasures,
+        exports,
     )
 
 

@@ -6,6 +6,7 @@ import datetime as dt
 from functools import partial
 
 import httpx
+from parley_kit.clients import open_channel
 from parley_kit.db import create_engine, new_id
 from parley_kit.periodic import Periodic
 from parley_kit.server import Service, main
@@ -15,7 +16,11 @@ from parley_auth.accounts import Accounts
 from parley_auth.admin import Admin
 from parley_auth.api_keys import ApiKeys
 from parley_auth.challenges import Challenges, Purpose
+from parley_auth.clients import user_data_clients
 from parley_auth.email_addresses import EmailAddresses
+from parley_auth.erasures import EVERY_SECONDS as ERASE_EVERY_SECONDS
+from parley_auth.erasures import Erasures, Times
+from parley_auth.exports import Exports
 from parley_auth.federation import Federation
 from parley_auth.guesses import Guesses
 from parley_auth.guests import Guests
@@ -36,7 +41,7 @@ from parley_auth.rotation import rotate_keys
 from parley_auth.rpc import servicers
 from parley_auth.sealing import Sealing, load_keys
 from parley_auth.second_factors import SecondFactors
-from parley_auth.service_tokens import SecretFiles, ServiceTokens
+from parley_auth.service_tokens import OwnToken, SecretFiles, ServiceTokens
 from parley_auth.sessions import Sessions
 from parley_auth.settings import Settings
 from parley_auth.signing_key_files import read_keys
@@ -63,7 +68,6 @@ def build() -> Service:
         keys = SigningKeys(partial(read_keys, settings.signing_keys_dir), clock=now, longest=settings.longest_token())
     except CannotSign as error:
         raise SystemExit(str(error)) from None
-    reloading = Periodic("reading signing keys", keys.reload, every_seconds=KEYS_EVERY_SECONDS)
     tokens = AccessTokens(keys, dt.timedelta(seconds=settings.access_token_seconds))
     engine = create_engine(settings.required_database_url(), pool_size=settings.database_pool_size)
     repository = Repository(engine)
@@ -84,7 +88,6 @@ def build() -> Service:
     guests = Guests(repository, passwords, sessions, mailing, new_id=new_id)
     writer = Writer(sender=settings.mail_sender, app_url=settings.app_url)
     queue = MailQueue(repository, settings.mail(), writer, clock=now)
-    mails = Periodic("sending mails", queue.drain, every_seconds=MAIL_EVERY_SECONDS)
     mfa = MfaChallenges(repository, clock=now, lifetime=dt.timedelta(seconds=settings.mfa_seconds))
     accounts = Accounts(repository, passwords, sessions, guesses, mailing, mfa, new_id=new_id, clock=now)
     service_tokens = ServiceTokens(SecretFiles(settings.service_secrets_dir), tokens, clock=now)
@@ -125,12 +128,31 @@ def build() -> Service:
         new_id=new_id,
         clock=now,
     )
-    sweeper = Periodic("sweeping", lambda: sweep(repository, now(), window), every_seconds=EVERY_SECONDS)
+    own = OwnToken(tokens, clock=now)
+    addresses_of = (settings.chat_address, settings.inference_image_address, settings.billing_address)
+    channels = [open_channel(address, own) for address in addresses_of]
+    others = user_data_clients(*channels)
+    times = Times(
+        fresh=dt.timedelta(seconds=settings.fresh_seconds),
+        look_again=dt.timedelta(seconds=settings.erasure_look_again_seconds),
+        abandoned=dt.timedelta(days=settings.abandoned_days),
+    )
+    erasures = Erasures(repository, accounts, sessions, others, times, new_id=new_id, clock=now)
+    every = dt.timedelta(seconds=settings.export_seconds)
+    exports = Exports(repository, sessions, others, clock=now, every=every, at_once=settings.exports_at_once)
+    periodic = (
+        Periodic("reading signing keys", keys.reload, every_seconds=KEYS_EVERY_SECONDS),
+        Periodic("sending mails", queue.drain, every_seconds=MAIL_EVERY_SECONDS),
+        Periodic("erasing", erasures.drive, every_seconds=ERASE_EVERY_SECONDS),
+        Periodic("removing abandoned accounts", erasures.remove_abandoned, every_seconds=EVERY_SECONDS),
+        Periodic("sweeping", lambda: sweep(repository, now(), window), every_seconds=EVERY_SECONDS),
+    )
 
     async def stop() -> None:
-        await reloading.stop()
-        await sweeper.stop()
-        await mails.stop()
+        for work in periodic:
+            await work.stop()
+        for channel in channels:
+            await channel.close()
         passwords.close()
         await web.aclose()
         await engine.dispose()
@@ -152,9 +174,11 @@ def build() -> Service:
             federation,
             second_factors,
             passkeys,
+            erasures,
+            exports,
         ),
         verifier=tokens,
-        on_start=[reloading.start, sweeper.start, mails.start],
+        on_start=[work.start for work in periodic],
         on_stop=[stop],
     )
 

@@ -2,6 +2,7 @@
 
 ParleyError
 ├── AccountDisabled       403  told to whoever has proved to be its owner
+├── ExportedJustNow       429
 ├── InvalidApiKey         401  unknown, expired or revoked: never says which
 ├── EmailNotOurs          409  it has an account, but nobody has verified it here
 ├── IdentityTaken         409
@@ -32,6 +33,17 @@ class AccountDisabled(ParleyError):
 
     def __init__(self) -> None:
         super().__init__("This account is disabled; ask support.")
+
+
+class ExportedJustNow(ParleyError):
+    """The last export of this account is not long ago."""
+
+    reason = ErrorReason.ERROR_REASON_RATE_LIMITED
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(
+            "This account was exported just now: wait as long as retry-after says.", retry_after=retry_after
+        )
 
 
 class InvalidApiKey(ParleyError):

@@ -37,6 +37,18 @@ class SecretFiles:
         return secret if len(secret) >= _MIN_SECRET else None
 
 
+class OwnToken:
+    """The identity of auth itself when it calls other services: it needs nobody's secret to sign for it."""
+
+    def __init__(self, tokens: AccessTokens, *, clock: Callable[[], dt.datetime]) -> None:
+        self._tokens = tokens
+        self._clock = clock
+
+    async def token(self) -> str:
+        """Return a token of `service:auth`."""
+        return self._tokens.issue("service:auth", ROLE_SERVICE, self._clock())
+
+
 class ServiceTokens:
     """Issues JWTs to services."""
 

@@ -76,6 +76,22 @@ class Settings(ServiceSettings):
         3600, ge=1, le=86400, description="How long an issuer's keys are kept before they are fetched again."
     )
     oidc_nonce_seconds: int = Field(600, ge=10, le=3600, description="How long a nonce for an id token is good.")
+    chat_address: str = Field("127.0.0.1:9104", description="host:port of chat.")
+    inference_image_address: str = Field("127.0.0.1:9106", description="host:port of inference-image.")
+    fresh_seconds: int = Field(
+        600, ge=0, le=86400, description="How long after signing in an account may be deleted without the password."
+    )
+    erasure_look_again_seconds: int = Field(
+        60,
+        ge=1,
+        le=3600,
+        description="When a service that has erased a user is asked again; above 30, its statements' limit.",
+    )
+    abandoned_days: int = Field(
+        45, ge=1, le=3650, description="Unused for so long, accounts that nobody can sign in to are deleted."
+    )
+    export_seconds: int = Field(60, ge=0, le=86400, description="Time between two exports of one account.")
+    exports_at_once: int = Field(4, ge=1, le=100, description="Exports that one replica runs at once; more get 503.")
     hash_threads: int = Field(
         default_factory=lambda: min(4, os.cpu_count() or 1),
         ge=1,

@@ -35,6 +35,7 @@ accounts = sa.Table(
     sa.Column("created_at", _moment, nullable=False, server_default=_now),
     sa.Column("owed_micros", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("attributed_seq", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("closed_at", _moment),
     sa.CheckConstraint(
         "kind IN ('user', 'promotion', 'revenue', 'purchases', 'refunds', 'allowances', 'debts')", name="kind"
     ),
@@ -136,6 +137,7 @@ holds = sa.Table(
 _pending = sa.text("state = 'PENDING'")
 sa.Index("ix_holds_expires_at", holds.c.expires_at, postgresql_where=_pending)
 sa.Index("ix_holds_account_id", holds.c.account_id, postgresql_where=_pending)
+sa.Index("ix_holds_user_id_freed", holds.c.user_id, postgresql_where=sa.text("state IN ('RELEASED', 'EXPIRED')"))
 sa.Index(
     "ix_holds_user_id_resolved_at",  # usage
     holds.c.user_id,

@@ -8,6 +8,7 @@ import datetime as dt
 from parley.chat.v1.conversation_service_pb2_grpc import add_ConversationServiceServicer_to_server
 from parley.chat.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
 from parley.chat.v1.message_service_pb2_grpc import add_MessageServiceServicer_to_server
+from parley.chat.v1.user_data_service_pb2_grpc import add_UserDataServiceServicer_to_server
 from parley.openai.v1.chat_completions_service_pb2_grpc import add_ChatCompletionsServiceServicer_to_server
 from parley_kit.clients import open_channel
 from parley_kit.db import create_engine, new_id
@@ -27,10 +28,12 @@ from parley_chat.rpc.completions import ChatCompletionsServicer
 from parley_chat.rpc.conversations import ConversationServicer
 from parley_chat.rpc.generations import GenerationServicer
 from parley_chat.rpc.messages import MessageServicer
+from parley_chat.rpc.user_data import UserDataServicer
 from parley_chat.sending import Sender
 from parley_chat.settings import Settings
 from parley_chat.settlement import Settlements
 from parley_chat.sweeping import Sweep
+from parley_chat.user_data import UserData
 
 _FORGET_EVERY_SECONDS = 3600.0
 
@@ -106,6 +109,7 @@ def build() -> Service:
             (MessageServicer(conversations, sender, following, answers), add_MessageServiceServicer_to_server),
             (GenerationServicer(answers, following), add_GenerationServiceServicer_to_server),
             (ChatCompletionsServicer(completions), add_ChatCompletionsServiceServicer_to_server),
+            (UserDataServicer(UserData(repository, manager)), add_UserDataServiceServicer_to_server),
         ],
         verifier=RemoteJwksVerifier(auth),
         on_start=[start],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 
-from parley_kit.errors import IdempotencyConflict, NotFound
+from parley_kit.errors import IdempotencyConflict, NotFound, Unauthenticated
 
 from parley_chat.clients import Registry
 from parley_chat.conversation import Conversation, Message, fingerprint
@@ -25,7 +25,10 @@ class Conversations:
         """Make a conversation, or return the one that the same request made before."""
         await self._check(model)
         mark = fingerprint("conversation", title, model)
-        made, first = await self._repository.create_conversation(user_id, title, model, request_id or None, mark)
+        stored = await self._repository.create_conversation(user_id, title, model, request_id or None, mark)
+        if stored is None:
+            raise Unauthenticated("The account of this access token does not exist any more.")
+        made, first = stored
         if first != mark:
             raise IdempotencyConflict("requestId")
         return made

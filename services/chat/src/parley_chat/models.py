@@ -169,3 +169,11 @@ settlements = sa.Table(
     sa.CheckConstraint("kind IN ('settle', 'release')", name="kind_known"),
 )
 sa.Index("ix_settlements_due", settlements.c.next_attempt_at, postgresql_where=settlements.c.refused.is_(None))
+
+erased_users = sa.Table(
+    "erased_users",
+    metadata,
+    sa.Column("user_id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("erased_at", _MOMENT, nullable=False, server_default=_NOW),
+    comment="Kept for a day, which is longer than any access token lives.",
+)

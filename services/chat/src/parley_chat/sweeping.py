@@ -11,6 +11,8 @@ from parley_chat.settlement import Settlements
 
 # Answers of the OpenAI edge are kept without text for as long as somebody may ask what a charge was for.
 _FORGET_AFTER = dt.timedelta(days=30)
+# Longer than any access token lives: until then a user who was erased might store something.
+_BURIED_FOR = dt.timedelta(days=1)
 
 
 class Sweep:
@@ -34,3 +36,4 @@ class Sweep:
     async def forget(self) -> None:
         """Delete what is too old to be asked for."""
         await self._repository.delete_forgotten(_FORGET_AFTER)
+        await self._repository.forget_buried(_BURIED_FOR)

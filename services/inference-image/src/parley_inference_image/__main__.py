@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 
 from parley.image.v1.image_job_service_pb2_grpc import add_ImageJobServiceServicer_to_server
+from parley.image.v1.user_data_service_pb2_grpc import add_UserDataServiceServicer_to_server
 from parley.registry.v1 import lease_service_pb2, model_pb2
 from parley_kit import telemetry
 from parley_kit.clients import open_channel
 from parley_kit.db import create_engine
 from parley_kit.identity import RemoteJwksVerifier, ServiceTokenSource
 from parley_kit.lease import RegistryLease
+from parley_kit.periodic import Periodic
 from parley_kit.server import Service, main
 
 from parley_inference_image import metrics
@@ -22,11 +24,17 @@ from parley_inference_image.pictures import Pictures
 from parley_inference_image.replica import Replica
 from parley_inference_image.repository import Repository
 from parley_inference_image.rpc.image_jobs import ImageJobServicer
+from parley_inference_image.rpc.user_data import UserDataServicer
 from parley_inference_image.settings import Settings
 from parley_inference_image.settlements import Settlements
 from parley_inference_image.upkeep import Upkeep
+from parley_inference_image.user_data import UserData
+from parley_inference_image.user_data_repository import UserDataRepository
 from parley_inference_image.watch import Watch
 from parley_inference_image.worker import Worker
+
+_FORGET_EVERY_SECONDS = 3600.0
+_BURIED_FOR = dt.timedelta(days=1)  # longer than any access token lives
 
 
 def build() -> Service:
@@ -69,11 +77,16 @@ def build() -> Service:
         ),
         wake_worker=worker.wake,
     )
+    buried = UserDataRepository(database, repository)
+    forgetting = Periodic("forgetting", lambda: buried.forget_buried(_BURIED_FOR), every_seconds=_FORGET_EVERY_SECONDS)
     metrics.QUEUE_DEPTH.labels(settings.served_model).set(0)  # told before the first job, too
     service = Service(
         name="inference-image",
         settings=settings,
-        servicers=[(ImageJobServicer(jobs), add_ImageJobServiceServicer_to_server)],
+        servicers=[
+            (ImageJobServicer(jobs), add_ImageJobServiceServicer_to_server),
+            (UserDataServicer(UserData(buried, repository, pictures)), add_UserDataServiceServicer_to_server),
+        ],
         verifier=RemoteJwksVerifier(auth),
         ready=False,
     )
@@ -104,14 +117,14 @@ def build() -> Service:
         set_ready=service.set_ready,
         fail=service.fail,
     )
-    service.on_start.append(replica.start)
+    service.on_start += [replica.start, forgetting.start]
     service.on_drain.append(replica.drain)
 
     async def leave() -> None:
         telemetry.flush()
         engine_thread.leave(int(service.failed))
 
-    service.on_stop += [replica.stop, leave]
+    service.on_stop += [forgetting.stop, replica.stop, leave]
     return service
 
 

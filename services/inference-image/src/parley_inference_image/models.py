@@ -84,3 +84,11 @@ model_sizes = sa.Table(
     sa.Column("height", sa.Integer, nullable=False),
     comment="The size that each model draws when nobody asks for another; its workers write it when they load.",
 )
+
+erased_users = sa.Table(
+    "erased_users",
+    metadata,
+    sa.Column("user_id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("erased_at", sa.DateTime(timezone=True), nullable=False, server_default=_NOW),
+    comment="Kept for a day, which is longer than any access token lives.",
+)

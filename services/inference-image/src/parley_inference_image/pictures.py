@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -23,6 +24,11 @@ class Pictures:
     async def get(self, job_id: uuid.UUID) -> bytes:
         """Return a stored picture; FileNotFoundError when somebody removed it."""
         return bytes(await (await self._store.get_async(_key(job_id))).bytes_async())
+
+    async def delete(self, job_id: uuid.UUID) -> None:
+        """Delete a picture; nothing happens when there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            await self._store.delete_async(_key(job_id))
 
 
 def _key(job_id: uuid.UUID) -> str:

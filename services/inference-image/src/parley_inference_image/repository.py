@@ -14,12 +14,13 @@ from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
+from parley_kit.errors import Unauthenticated
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from parley_inference_image.errors import TooManyJobs
 from parley_inference_image.job import ENDED, Job, NewJob, Settlement, State
-from parley_inference_image.models import image_jobs, model_sizes
+from parley_inference_image.models import erased_users, image_jobs, model_sizes
 
 _j = image_jobs.c
 _ahead = image_jobs.alias("ahead")
@@ -42,6 +43,11 @@ _INLINE_SETTLEMENT = dt.timedelta(seconds=5)
 # A hold that is being placed may still arrive after its caller gave up; releasing earlier than that would miss it.
 _HOLD_MAY_ARRIVE = dt.timedelta(seconds=30)
 _LONGEST_BACKOFF_SECONDS = 60
+
+
+def one_by_one(user_id: uuid.UUID) -> sa.Select[Any]:
+    """Return what makes transactions that store jobs of a user wait for one another."""
+    return sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"jobs of {user_id}", 0)))
 
 
 def _after(span: dt.timedelta) -> sa.ColumnElement[dt.datetime]:
@@ -133,7 +139,8 @@ class Repository:
     async def insert_pending(self, new: NewJob, most_unfinished: int) -> Job | None:
         """Store a job that has no hold yet; None when its de-duplication key is taken.
 
-        Raises TooManyJobs when it would be more than the user's `most_unfinished` jobs.
+        Raises TooManyJobs when it would be more than the user's `most_unfinished` jobs, Unauthenticated when the user was
+        erased: an access token may be some minutes older than that.
         """
         statement = (
             insert(image_jobs)
@@ -153,9 +160,12 @@ class Repository:
         unfinished = sa.select(sa.func.count()).where(
             _j.user_id == new.user_id, _j.state.in_([State.PENDING_HOLD, State.QUEUED, State.RUNNING]), ~_DUE
         )
-        one_by_one = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"jobs of {new.user_id}", 0)))
+        buried = sa.select(erased_users.c.user_id).where(erased_users.c.user_id == new.user_id)
         async with self._engine.begin() as connection:
-            await connection.execute(one_by_one)  # else requests at the same time would all be the last one allowed
+            # Else requests at the same time would all be the last one allowed.
+            await connection.execute(one_by_one(new.user_id))
+            if (await connection.execute(buried)).one_or_none() is not None:
+                raise Unauthenticated("The account of this access token does not exist any more.")
             row = (await connection.execute(statement)).one_or_none()
             if row is not None and (await connection.execute(unfinished)).scalar_one() > most_unfinished:
                 raise TooManyJobs(most_unfinished)

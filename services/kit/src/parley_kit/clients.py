@@ -11,7 +11,7 @@ import grpc
 from parley_kit import telemetry
 from parley_kit.context import current
 from parley_kit.errors import parley_error_from
-from parley_kit.identity import ServiceTokenSource
+from parley_kit.identity import TokenSource
 from parley_kit.interceptors import REQUEST_ID
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -46,7 +46,7 @@ _OPTIONS = (
 )
 
 
-def open_channel(address: str, tokens: ServiceTokenSource | None) -> grpc.aio.Channel:
+def open_channel(address: str, tokens: TokenSource | None) -> grpc.aio.Channel:
     """Return a channel to host:port that speaks as this service; failures of unary calls are ParleyErrors.
 
     Unary calls end after 10 s unless the call says otherwise. Iterate over streaming calls with `stream()`.
@@ -66,7 +66,7 @@ async def stream(call: grpc.aio.UnaryStreamCall[Any, Answer]) -> AsyncGenerator[
         call.cancel()
 
 
-async def _with_identity(details: Details, tokens: ServiceTokenSource | None, timeout: float | None) -> Details:
+async def _with_identity(details: Details, tokens: TokenSource | None, timeout: float | None) -> Details:
     metadata = grpc.aio.Metadata(*(details.metadata or ()))
     metadata.add(REQUEST_ID, current().request_id)
     if tokens is not None:
@@ -75,7 +75,7 @@ async def _with_identity(details: Details, tokens: ServiceTokenSource | None, ti
 
 
 class _Unary(grpc.aio.UnaryUnaryClientInterceptor):
-    def __init__(self, tokens: ServiceTokenSource | None) -> None:
+    def __init__(self, tokens: TokenSource | None) -> None:
         self._tokens = tokens
 
     async def intercept_unary_unary(
@@ -92,7 +92,7 @@ class _Unary(grpc.aio.UnaryUnaryClientInterceptor):
 
 
 class _Stream(grpc.aio.UnaryStreamClientInterceptor):
-    def __init__(self, tokens: ServiceTokenSource | None) -> None:
+    def __init__(self, tokens: TokenSource | None) -> None:
         self._tokens = tokens
 
     async def intercept_unary_stream(

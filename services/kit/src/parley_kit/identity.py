@@ -186,6 +186,14 @@ class RemoteJwksVerifier:
         self._verified.forget()  # one of their keys may have been withdrawn
 
 
+class TokenSource(Protocol):
+    """Where a service's own tokens come from."""
+
+    async def token(self) -> str:
+        """Return a token that is valid for at least some seconds."""
+        ...
+
+
 class ServiceTokenSource:
     """The service's own JWT, got with its secret and kept until a minute before it expires."""
 

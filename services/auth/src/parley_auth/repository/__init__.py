@@ -6,6 +6,8 @@ from parley_auth.repository.accounts import AccountRepository
 from parley_auth.repository.admin import AdminRepository
 from parley_auth.repository.api_keys import ApiKeyRepository
 from parley_auth.repository.challenges import ChallengeRepository
+from parley_auth.repository.erasures import ErasureRepository
+from parley_auth.repository.exports import ExportRepository
 from parley_auth.repository.guesses import GuessRepository
 from parley_auth.repository.identities import IdentityRepository
 from parley_auth.repository.mails import MailRepository
@@ -26,6 +28,8 @@ class Repository(
     IdentityRepository,
     SecondFactorRepository,
     PasskeyRepository,
+    ErasureRepository,
+    ExportRepository,
     UpkeepRepository,
 ):
     """The stores of the rules, in Postgres."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from parley.auth.v1.account_service_pb2_grpc import add_AccountServiceServicer_to_server
 from parley.auth.v1.admin_service_pb2_grpc import add_AdminServiceServicer_to_server
 from parley.auth.v1.api_key_service_pb2_grpc import add_ApiKeyServiceServicer_to_server
 from parley.auth.v1.device_service_pb2_grpc import add_DeviceServiceServicer_to_server
@@ -29,11 +30,14 @@ from parley_auth.accounts import Accounts
 from parley_auth.admin import Admin
 from parley_auth.api_keys import ApiKeys
 from parley_auth.email_addresses import EmailAddresses
+from parley_auth.erasures import Erasures
+from parley_auth.exports import Exports
 from parley_auth.federation import Federation
 from parley_auth.guests import Guests
 from parley_auth.key_exchange import KeyExchange
 from parley_auth.passkeys import Passkeys
 from parley_auth.password_resets import PasswordResets
+from parley_auth.rpc.account import AccountService
 from parley_auth.rpc.admin import AdminService
 from parley_auth.rpc.api_keys import ApiKeyService
 from parley_auth.rpc.devices import DeviceService
@@ -70,6 +74,8 @@ def servicers(
     federation: Federation,
     second_factors: SecondFactors,
     passkeys: Passkeys,
+    erasures: Erasures,
+    exports: Exports,
 ) -> list[tuple[Any, Callable[..., None]]]:
     """Return what the server serves."""
     return [
@@ -85,6 +91,7 @@ def servicers(
         (TotpService(second_factors), add_TotpServiceServicer_to_server),
         (PasskeyService(passkeys), add_PasskeyServiceServicer_to_server),
         (PasskeySignInService(passkeys), add_PasskeySignInServiceServicer_to_server),
+        (AccountService(erasures, exports), add_AccountServiceServicer_to_server),
         (UserService(accounts), add_UserServiceServicer_to_server),
         (JwksService(tokens), add_JwksServiceServicer_to_server),
         (ApiKeyService(api_keys), add_ApiKeyServiceServicer_to_server),

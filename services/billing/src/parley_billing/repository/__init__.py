@@ -18,6 +18,7 @@ from parley_billing.repository.payment_events import PaymentEventRepository
 from parley_billing.repository.promotions import PromotionRepository
 from parley_billing.repository.purchases import PurchaseRepository
 from parley_billing.repository.reports import ReportRepository
+from parley_billing.repository.user_data import UserDataRepository
 
 
 class Repository(
@@ -31,5 +32,6 @@ class Repository(
     ReportRepository,
     AuditRepository,
     AuditLogRepository,
+    UserDataRepository,
 ):
     """The ledger in Postgres."""

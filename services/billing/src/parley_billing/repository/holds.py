@@ -21,7 +21,7 @@ from parley_billing.repository.base import Base
 _PLACE = sa.text("""
     WITH account AS (
         UPDATE billing.accounts SET held_micros = held_micros + :amount
-        WHERE user_id = :user_id AND balance_micros - held_micros >= :amount
+        WHERE user_id = :user_id AND closed_at IS NULL AND balance_micros - held_micros >= :amount
           AND NOT EXISTS (SELECT FROM billing.holds WHERE id = :id)
         RETURNING id
     )

@@ -27,7 +27,7 @@ _REDEEM = sa.text("""
     WITH promotion AS (
         UPDATE billing.promotions AS promotion SET uses = promotion.uses + 1
         WHERE code = :code AND uses < max_uses AND expires_at > now()
-          AND EXISTS (SELECT FROM billing.accounts WHERE user_id = :user_id)
+          AND EXISTS (SELECT FROM billing.accounts WHERE user_id = :user_id AND closed_at IS NULL)
           AND NOT EXISTS (SELECT FROM billing.redemptions WHERE promotion_id = promotion.id AND user_id = :user_id)
         RETURNING id, amount_micros AS amount
     ), account AS (

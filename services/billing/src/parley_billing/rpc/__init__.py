@@ -18,6 +18,7 @@ from parley.billing.v1.purchase_service_pb2_grpc import add_PurchaseServiceServi
 from parley.billing.v1.statement_service_pb2_grpc import add_StatementServiceServicer_to_server
 from parley.billing.v1.top_up_service_pb2_grpc import add_TopUpServiceServicer_to_server
 from parley.billing.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server
+from parley.billing.v1.user_data_service_pb2_grpc import add_UserDataServiceServicer_to_server
 from parley.billing.v1.webhook_service_pb2_grpc import add_WebhookServiceServicer_to_server
 
 from parley_billing.allowances import Allowances
@@ -39,6 +40,8 @@ from parley_billing.rpc.purchases import PurchaseService
 from parley_billing.rpc.statements import StatementService
 from parley_billing.rpc.top_ups import TopUpService
 from parley_billing.rpc.usage import UsageService
+from parley_billing.rpc.user_data import UserDataService
+from parley_billing.user_data import UserData
 from parley_billing.rpc.webhooks import WebhookService
 from parley_billing.shop import Shop
 from parley_billing.top_ups import TopUps
@@ -73,4 +76,5 @@ def servicers(
         (StatementService(reports), add_StatementServiceServicer_to_server),
         (AuditLogService(repository), add_AuditLogServiceServicer_to_server),
         (AuditService(billing), add_AuditServiceServicer_to_server),
+        (UserDataService(UserData(repository, new_id)), add_UserDataServiceServicer_to_server),
     ]

@@ -11,7 +11,8 @@ from parley_chat.repository.admission import AdmissionRepository
 from parley_chat.repository.conversations import ConversationRepository
 from parley_chat.repository.outbox import OutboxRepository
 from parley_chat.repository.running import RunningRepository
+from parley_chat.repository.user_data import UserDataRepository
 
 
-class Repository(ConversationRepository, AdmissionRepository, RunningRepository, OutboxRepository):
+class Repository(ConversationRepository, AdmissionRepository, RunningRepository, OutboxRepository, UserDataRepository):
     """Conversations, messages, generations and the outbox in Postgres. `owner` is this process."""

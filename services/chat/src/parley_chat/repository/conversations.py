@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from parley_chat.conversation import Conversation, History, Message, alternate
 from parley_chat.generation import Generation, State, Turn
-from parley_chat.models import conversations, generations, messages
+from parley_chat.models import conversations, erased_users, generations, messages
 from parley_chat.repository.base import MESSAGE, Base, to_message
 
 _c, _g, _m = conversations.c, generations.c, messages.c
@@ -45,17 +45,23 @@ class ConversationRepository(Base):
 
     async def create_conversation(
         self, user_id: uuid.UUID, title: str, model: str, request_id: str | None, fingerprint: bytes
-    ) -> tuple[Conversation, bytes]:
-        """Store a conversation, or find the one of the same key; return it with its request's fingerprint."""
-        new = {"id": new_id(), "user_id": user_id, "title": title, "model": model, "request_id": request_id}
+    ) -> tuple[Conversation, bytes] | None:
+        """Store a conversation, or find the one of the same key; return it with its request's fingerprint.
+
+        None when the user was erased: an access token may be some minutes older than that.
+        """
+        new = (_c.id, _c.user_id, _c.title, _c.model, _c.request_id, _c.fingerprint)
+        values = (new_id(), user_id, title, model, request_id, fingerprint)
+        row = [sa.literal(value, column.type) for value, column in zip(values, new, strict=True)]
+        buried = sa.exists().where(erased_users.c.user_id == user_id)
         statement = (
             insert(conversations)
-            .values(**new, fingerprint=fingerprint)
+            .from_select(new, sa.select(*row).where(~buried))
             .on_conflict_do_update(index_elements=[_c.user_id, _c.request_id], set_={"request_id": _c.request_id})
             .returning(*_CONVERSATION, _c.fingerprint)
         )
-        row = (await self._rows(statement))[0]
-        return _conversation(row), row.fingerprint
+        made = await self._row(statement)
+        return None if made is None else (_conversation(made), made.fingerprint)
 
     async def get_conversation(self, user_id: uuid.UUID, conversation_id: uuid.UUID) -> Conversation | None:
         """Return a conversation of the user."""

@@ -1,0 +1,86 @@
+"""One JSON document of all that is stored of an account, from every service, streamed."""
+
+import json
+
+import pytest
+import pytest_asyncio
+from parley_kit.errors import ParleyError, Unavailable
+from parley_kit.testing import serve_in_process
+
+from .world import PASSWORD, address, refusal, replica
+
+
+class Other:
+    """Another service with some things, which may fail in the middle."""
+
+    def __init__(self):
+        self.things, self.fails = [], False
+
+    async def export(self, user_id):
+        for section, thing in self.things:
+            yield section, json.dumps(thing)
+        if self.fails:
+            raise Unavailable("gone")
+
+
+@pytest.fixture
+def other():
+    return Other()
+
+
+@pytest_asyncio.fixture
+async def channel(engine, clock, tokens, secrets, passwords, other):
+    served = replica(engine, clock, tokens, secrets, passwords, others={"chat": other, "empty": Other()})
+    async with serve_in_process(served, tokens) as (opened, _):
+        yield opened
+
+
+async def test_everything_but_what_is_secret(client, other, rows):
+    email = address()
+    session = await client.sign_up(email, device_name='a "phone"')
+    key = await client.create_key(session.access_token, name="my key")
+    other.things = [("messages", {"content": "ä\u2028"}), ("messages", {"content": "two"}), ("pictures", {"png": "x"})]
+    document, _ = await client.export(session.access_token)
+    told = json.loads(document)
+    assert list(told) == ["exportTime", "accounts", "sessions", "apiKeys", "messages", "pictures"]
+    assert [(found["id"], found["email"]) for found in told["accounts"]] == [(session.user.id, email)]
+    assert [found["deviceName"] for found in told["sessions"]] == ['a "phone"']
+    assert [found["name"] for found in told["apiKeys"]] == ["my key"]
+    assert [found["content"] for found in told["messages"]] == ["ä\u2028", "two"]
+    for secret in (PASSWORD, "argon2", session.refresh_token, key.secret):
+        assert secret not in document.decode()
+
+
+async def test_a_guest_without_anything_gets_a_whole_document(client):
+    document, _ = await client.export((await client.guest()).access_token)
+    assert list(json.loads(document)) == ["exportTime", "accounts", "sessions"]
+
+
+async def test_it_is_streamed(client, other):
+    session = await client.guest()
+    other.things = [("messages", {"content": "x" * 1000})] * 5000
+    document, pieces = await client.export(session.access_token)
+    assert len(json.loads(document)["messages"]) == 5000
+    assert pieces > 50
+
+
+async def test_what_fails_in_the_middle_leaves_no_whole_document(client, other):
+    session = await client.guest()
+    other.things, other.fails = [("messages", {"content": "x" * 100_000})] * 3, True
+    assert await refusal(client.export(session.access_token)) == "UNAVAILABLE"
+
+
+async def test_one_a_minute(client, clock):
+    session = await client.guest()
+    await client.export(session.access_token)
+    with pytest.raises(ParleyError) as refused:
+        await client.export(session.access_token)
+    assert (refused.value.code, refused.value.retry_after) == ("RATE_LIMITED", 60)
+    clock.pass_by(minutes=1)
+    await client.export(session.access_token)
+
+
+async def test_an_ended_session_exports_nothing(client):
+    session = await client.sign_up(address())
+    await client.sign_out(session.access_token)
+    assert await refusal(client.export(session.access_token)) == "UNAUTHENTICATED"
