@@ -2,20 +2,28 @@
 
 import asyncio
 import datetime as dt
+import uuid
 
 import pytest
 import pytest_asyncio
+import sqlalchemy as sa
 from parley_auth.accounts import Accounts
 from parley_auth.erasures import Erasures
 from parley_auth.guesses import Guesses
 from parley_auth.mailing import Mailing
+from parley_auth.mfa import MfaChallenges
 from parley_auth.repository import Repository
 from parley_auth.sessions import Sessions
 from parley_auth.upkeep import sweep
+from parley_kit.context import ROLE_ADMIN
 from parley_kit.db import new_id
 from parley_kit.errors import ParleyError, Unavailable
+from parley_kit.testing import serve_in_process
 
-from .world import LIMIT, MAILS, PASSWORD, TIMES, WINDOW, address, refusal
+from .test_oidc import Someone
+from .test_passkeys import Device
+from .test_second_factors import Phone
+from .world import LIMIT, MAILS, MFA_LIFETIME, PASSWORD, TIMES, WINDOW, address, provider, refusal, replica
 
 
 class Other:
@@ -53,19 +61,16 @@ def driver(store, clock, tokens, passwords, others):
         sessions = Sessions(store, tokens, new_id=new_id, clock=clock, **renewal)
         guesses = Guesses(store, clock=clock, limit=LIMIT, window=WINDOW)
         mailing = Mailing(store, new_id=new_id, clock=clock, limit=MAILS)
-        accounts = Accounts(store, passwords, sessions, guesses, mailing, new_id=new_id, clock=clock)
+        mfa = MfaChallenges(store, clock=clock, lifetime=MFA_LIFETIME)
+        accounts = Accounts(store, passwords, sessions, guesses, mailing, mfa, new_id=new_id, clock=clock)
         return Erasures(store, accounts, sessions, others, TIMES, new_id=new_id, clock=clock)
 
     return make
 
 
 @pytest_asyncio.fixture
-async def channel(engine, clock, tokens, secrets, passwords, others):
-    from parley_kit.testing import serve_in_process  # noqa: PLC0415
-
-    from .world import replica  # noqa: PLC0415
-
-    served = replica(engine, clock, tokens, secrets, passwords, others=others)
+async def channel(engine, clock, tokens, secrets, passwords, others, issuer):
+    served = replica(engine, clock, tokens, secrets, passwords, others=others, providers=[provider(issuer)])
     async with serve_in_process(served, tokens) as (opened, _):
         yield opened
 
@@ -84,6 +89,10 @@ async def traces(rows, *texts):
     return found
 
 
+async def guessed(rows):
+    return set(await rows("SELECT account FROM auth.password_guesses"))
+
+
 async def test_nothing_of_an_account_is_left_here_but_who_must_be_told(client, rows, store):
     email = address()
     session = await client.sign_up(email)
@@ -99,6 +108,38 @@ async def test_nothing_of_an_account_is_left_here_but_who_must_be_told(client, r
     assert await refusal(client.refresh(session.refresh_token)) == "INVALID_REFRESH_TOKEN"
     assert await refusal(client.sign_in(email)) == "INVALID_CREDENTIALS"
     assert (await client.sign_up(email)).user.id != session.user.id
+
+
+async def test_nothing_is_left_of_other_ways_in_and_the_log_names_ids_only(client, rows, store, clock, issuer, tokens):
+    email, guessed_before = address(), await guessed(rows)
+    who = Someone(client, issuer, clock, email=email, email_verified=True)
+    phone = await Phone.of(client, clock, await client.sign_up(email))
+    session = phone.session
+    await client.link(session.access_token, *await who.token())
+    await Device(client, session).add(f"a passkey of {email}")
+    await client.passkey_options(session.access_token)  # a challenge
+    assert (await client.sign_in(email)).HasField("mfa")  # a sign-in that waits
+    assert await refusal(client.complete(await phone.challenge(), phone.wrong())) == "INVALID_CODE"
+    await client.create_key(session.access_token, name=f"a key of {email}")
+    operator = tokens.issue("service:operator", ROLE_ADMIN, clock())
+    await client.operate(operator, "DisableUser", user_id=session.user.id)
+    await client.operate(operator, "EnableUser", user_id=session.user.id)
+    everywhere = {
+        "api_keys", "audit_log", "challenges", "identities", "passkeys", "pending_sign_ins", "recovery_codes", "sessions",
+        "totp", "users",
+    }  # fmt: skip
+    assert await traces(rows, session.user.id) >= everywhere
+    await refusal(client.sign_in(email, "wrong password"))
+    assert len(await guessed(rows) - guessed_before) == 2  # at the password and at the code
+    again = await client.complete(await phone.challenge(), phone.recovery_codes[0])
+    await client.delete_me(again.access_token)
+    assert await traces(rows, session.user.id) == {"erasures", "audit_log"}
+    assert await traces(rows, email, who.claims["sub"]) == {"mails"}
+    assert await guessed(rows) <= guessed_before
+    # The log of what operators did stays as it was, and whoever comes back by the identity is somebody else.
+    events = (await client.operate(operator, "ListAuditEvents", target=session.user.id)).events
+    assert [event.action for event in events] == ["enable", "disable"]
+    assert (await who.sign_in()).user.id != session.user.id
 
 
 async def test_an_old_session_needs_the_password(client, clock, hashed):
@@ -185,19 +226,106 @@ async def test_replicas_share_the_work(client, others, driver):
     assert sorted(others["chat"].asked) == sorted(person.user.id for person in people)
 
 
-async def test_accounts_that_nobody_can_sign_in_to_go_when_they_are_not_used(client, rows, driver, clock, others):
+@pytest_asyncio.fixture
+async def remaining(rows):
+    """Whose accounts there are; at first nobody's."""
     await rows("DELETE FROM auth.users RETURNING id")
-    gone = [await client.guest(), await client.sign_up_only(address())]
+
+    async def ask():
+        return {str(user) for (user,) in await rows("SELECT id FROM auth.users")}
+
+    return ask
+
+
+async def test_guests_go_when_nobody_is_them_any_more(client, remaining, driver, clock, others):
+    gone = [await client.guest() for _ in range(12)]  # more than one step takes
     clock.pass_by(days=10)
-    kept = [await client.sign_up(address()), await client.guest()]
+    kept = [await client.guest()]
     clock.pass_by(days=25)
-    kept[1] = await client.refresh(kept[1].refresh_token)  # a device that still uses its account
+    kept[0] = await client.refresh(kept[0].refresh_token)  # a device that still uses its account
     clock.pass_by(days=12)
     await driver().remove_abandoned()
-    left = {str(user) for (user,) in await rows("SELECT id FROM auth.users")}
-    assert left == {session.user.id for session in kept}
-    await driver().drive()
+    assert await remaining() == {session.user.id for session in kept}
+    for _ in range(2):
+        await driver().drive()
     assert sorted(others["chat"].asked) == sorted(session.user.id for session in gone)
+
+
+async def a_proved_address(client, clock, issuer):
+    return await client.sign_up(address())
+
+
+async def a_claimed_address(client, clock, issuer):
+    return await client.sign_up_only(address())
+
+
+async def an_identity(client, clock, issuer):
+    return await Someone(client, issuer, clock).sign_in()
+
+
+async def a_passkey(client, clock, issuer):
+    guest = await client.guest()
+    await Device(client, guest).add()
+    return guest
+
+
+@pytest.mark.parametrize("way", [a_proved_address, a_claimed_address, an_identity, a_passkey])
+async def test_whoever_can_come_back_is_never_abandoned(client, remaining, driver, clock, issuer, way):
+    session = await way(client, clock, issuer)
+    await client.guest()
+    for days in (46, 3650):
+        clock.pass_by(days=days)
+        await driver().remove_abandoned()
+        assert await remaining() == {session.user.id}
+
+
+@pytest.mark.parametrize("used", [True, False], ids=["used", "made"])
+async def test_a_key_that_was_used_or_made_lately_keeps_its_guest(client, remaining, driver, clock, rows, used):
+    guest, idle = await client.guest(), await client.guest()
+    made = [await client.create_key(guest.access_token), await client.create_key(idle.access_token)]
+    clock.pass_by(days=20)
+    if used:
+        assert (await client.check(made[0].secret))[0] == 200
+    else:
+        await rows(
+            "UPDATE auth.api_keys SET created_at = :now WHERE user_id = :u RETURNING id", now=clock(), u=guest.user.id
+        )
+    clock.pass_by(days=44)
+    await driver().remove_abandoned()
+    assert await remaining() == {guest.user.id}
+    clock.pass_by(days=2)
+    await driver().remove_abandoned()
+    assert await remaining() == set()
+
+
+COMES_BACK = {
+    "a key is used": "UPDATE auth.api_keys SET last_used_at = :now WHERE user_id = :user",
+    "a session is renewed": "UPDATE auth.sessions SET refreshed_at = :now, expires_at = :later WHERE user_id = :user",
+    "an identity is linked": """
+        INSERT INTO auth.identities (id, user_id, provider, issuer, subject, linked_at, last_used_at)
+        VALUES (gen_random_uuid(), :user, 'local', 'i', 'back', :now, :now)
+    """,
+}
+
+
+@pytest.mark.parametrize("statement", COMES_BACK.values(), ids=COMES_BACK)
+async def test_a_guest_who_comes_back_meanwhile_is_spared(
+    client, rows, remaining, driver, clock, other_engine, statement
+):
+    guest, gone = await client.guest(), await client.guest()
+    await client.create_key(guest.access_token)
+    clock.pass_by(days=46)
+    values = {"user": uuid.UUID(guest.user.id), "now": clock(), "later": clock() + dt.timedelta(days=1)}
+    async with other_engine.begin() as connection:
+        used = {name: value for name, value in values.items() if f":{name}" in statement}
+        await connection.execute(sa.text(statement), used)
+        removing = asyncio.create_task(driver().remove_abandoned())
+        async with asyncio.timeout(10):  # until it waits for us, or is done without whom we have
+            while not removing.done() and not await rows("SELECT 1 FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
+    await removing
+    assert await remaining() == {guest.user.id}
+    assert gone.user.id != guest.user.id
 
 
 async def test_done_erasures_are_remembered_as_long_as_a_backup_may_come_back(client, rows, driver, clock, store):

@@ -4,10 +4,14 @@ import json
 
 import pytest
 import pytest_asyncio
+from parley_kit.context import ROLE_ADMIN
 from parley_kit.errors import ParleyError, Unavailable
 from parley_kit.testing import serve_in_process
 
-from .world import PASSWORD, address, refusal, replica
+from .test_oidc import Someone
+from .test_passkeys import Device
+from .test_second_factors import Phone
+from .world import PASSWORD, address, provider, refusal, replica
 
 
 class Other:
@@ -29,8 +33,9 @@ def other():
 
 
 @pytest_asyncio.fixture
-async def channel(engine, clock, tokens, secrets, passwords, other):
-    served = replica(engine, clock, tokens, secrets, passwords, others={"chat": other, "empty": Other()})
+async def channel(engine, clock, tokens, secrets, passwords, other, issuer):
+    others = {"chat": other, "empty": Other()}
+    served = replica(engine, clock, tokens, secrets, passwords, others=others, providers=[provider(issuer)])
     async with serve_in_process(served, tokens) as (opened, _):
         yield opened
 
@@ -49,6 +54,36 @@ async def test_everything_but_what_is_secret(client, other, rows):
     assert [found["content"] for found in told["messages"]] == ["ä\u2028", "two"]
     for secret in (PASSWORD, "argon2", session.refresh_token, key.secret):
         assert secret not in document.decode()
+
+
+async def test_other_ways_in_without_what_opens_them(client, rows, clock, issuer, tokens):
+    phone = await Phone.of(client, clock, await client.sign_up(address()))
+    session = phone.session
+    who = Someone(client, issuer, clock, email="other@example.org")
+    await client.link(session.access_token, *await who.token())
+    device = Device(client, session)
+    await device.add("my laptop")
+    operator = tokens.issue("service:operator", ROLE_ADMIN, clock())
+    await client.operate(operator, "SetUserRole", user_id=session.user.id, role="support", reason="between us")
+    document, _ = await client.export(session.access_token)
+    told = json.loads(document)
+    (identity,) = told["identities"]
+    assert (identity["provider"], identity["subject"], identity["email"]) == (
+        "local", who.claims["sub"], "other@example.org",
+    )  # fmt: skip
+    assert [(passkey["name"], passkey["lastUseTime"]) for passkey in told["passkeys"]] == [("my laptop", None)]
+    (app,) = told["authenticatorApps"]
+    assert app["recoveryCodesLeft"] == len(phone.recovery_codes) > 0
+    assert app["confirmTime"] is not None
+    assert [action["details"] for action in told["operatorActions"]] == ["user -> support"]
+    assert told["accounts"][0]["role"] == "support"
+    ((public, credential),) = await rows(
+        "SELECT encode(public_key, 'hex'), encode(credential_id, 'hex') FROM auth.passkeys WHERE user_id = :u",
+        u=session.user.id,
+    )
+    ((sealed,),) = await rows("SELECT encode(sealed, 'hex') FROM auth.totp WHERE user_id = :u", u=session.user.id)
+    for secret in (phone.app.secret, sealed, public, credential, *phone.recovery_codes, "between us", "operator"):
+        assert secret not in document.decode().replace("operatorActions", "")
 
 
 async def test_a_guest_without_anything_gets_a_whole_document(client):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from functools import partial
+from pathlib import Path
 
 import httpx
 from parley_kit.clients import open_channel
@@ -58,16 +59,30 @@ def now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
+def signing_keys(settings: Settings, folder: Path) -> SigningKeys:
+    """Read the keys of a folder; SystemExit when none of them can sign."""
+    try:
+        return SigningKeys(partial(read_keys, folder), clock=now, longest=settings.longest_token())
+    except CannotSign as error:
+        raise SystemExit(str(error)) from None
+
+
+def erasure_times(settings: Settings) -> Times:
+    """Return the spans of deleting accounts."""
+    return Times(
+        fresh=dt.timedelta(seconds=settings.fresh_seconds),
+        look_again=dt.timedelta(seconds=settings.erasure_look_again_seconds),
+        abandoned=dt.timedelta(days=settings.abandoned_days),
+    )
+
+
 def build() -> Service:
     """Wire the service."""
     settings = Settings()
     if settings.signing_keys_dir is None or settings.service_secrets_dir is None or settings.sealing_key_file is None:
         names = "PARLEY_AUTH_SIGNING_KEYS_DIR, PARLEY_AUTH_SERVICE_SECRETS_DIR and PARLEY_AUTH_SEALING_KEY_FILE"
         raise SystemExit(f"{names} must be set.")
-    try:
-        keys = SigningKeys(partial(read_keys, settings.signing_keys_dir), clock=now, longest=settings.longest_token())
-    except CannotSign as error:
-        raise SystemExit(str(error)) from None
+    keys = signing_keys(settings, settings.signing_keys_dir)
     tokens = AccessTokens(keys, dt.timedelta(seconds=settings.access_token_seconds))
     engine = create_engine(settings.required_database_url(), pool_size=settings.database_pool_size)
     repository = Repository(engine)
@@ -129,15 +144,10 @@ def build() -> Service:
         clock=now,
     )
     own = OwnToken(tokens, clock=now)
-    addresses_of = (settings.chat_address, settings.inference_image_address, settings.billing_address)
-    channels = [open_channel(address, own) for address in addresses_of]
+    storing = (settings.chat_address, settings.inference_image_address, settings.billing_address)
+    channels = [open_channel(address, own) for address in storing]
     others = user_data_clients(*channels)
-    times = Times(
-        fresh=dt.timedelta(seconds=settings.fresh_seconds),
-        look_again=dt.timedelta(seconds=settings.erasure_look_again_seconds),
-        abandoned=dt.timedelta(days=settings.abandoned_days),
-    )
-    erasures = Erasures(repository, accounts, sessions, others, times, new_id=new_id, clock=now)
+    erasures = Erasures(repository, accounts, sessions, others, erasure_times(settings), new_id=new_id, clock=now)
     every = dt.timedelta(seconds=settings.export_seconds)
     exports = Exports(repository, sessions, others, clock=now, every=every, at_once=settings.exports_at_once)
     periodic = (

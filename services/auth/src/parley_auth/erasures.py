@@ -65,8 +65,8 @@ class Store(Protocol):
         """Delete an account with all that is stored of it here, and write down who else must; False when it is gone."""
         ...
 
-    async def abandoned(self, before: dt.datetime, now: dt.datetime, limit: int) -> list[uuid.UUID]:
-        """Return accounts that nobody can sign in to and whose last device was last used before a moment."""
+    async def delete_abandoned(self, before: dt.datetime, farewell: Farewell, limit: int) -> int:
+        """Delete some guests whom nobody has been since a moment, as delete_account does; return how many."""
         ...
 
     async def take_erasures(self, now: dt.datetime, limit: int) -> list[Erasure]:
@@ -135,12 +135,10 @@ class Erasures:
             metrics.accounts_deleted.labels(cause="owner").inc()
 
     async def remove_abandoned(self) -> None:
-        """Delete the accounts that nobody can sign in to any more and nobody uses, like deleted ones."""
-        now = self._clock()
-        while abandoned := await self._store.abandoned(now - self._times.abandoned, now, _BATCH):
-            for user_id in abandoned:
-                await self._store.delete_account(user_id, self._farewell())
-                metrics.accounts_deleted.labels(cause="abandoned").inc()
+        """Delete the guests that nobody has been for long and nobody can be again, like deleted accounts."""
+        before = self._clock() - self._times.abandoned
+        while deleted := await self._store.delete_abandoned(before, self._farewell(), _BATCH):
+            metrics.accounts_deleted.labels(cause="abandoned").inc(deleted)
 
     async def drive(self) -> None:
         """Tell the services what is due, until a whole batch could not be told."""

@@ -59,12 +59,11 @@ class Guesses:
 
     async def take(self, email: str) -> Guess:
         """Count a guess of a password; TooManyGuesses when there were as many as are allowed."""
-        return await self._take(hashlib.sha256(normalise_email(email).encode()).digest(), TooManyGuesses)
+        return await self._take(_passwords_of(email), TooManyGuesses)
 
     async def take_code(self, user_id: uuid.UUID) -> Guess:
         """Count a guess of a second factor's code; TooManyCodes when there were as many as are allowed."""
-        # An HMAC, so that nothing typed as an e-mail counts here.
-        return await self._take(hmac.digest(_CODES, user_id.bytes, "sha256"), TooManyCodes)
+        return await self._take(_codes_of(user_id), TooManyCodes)
 
     async def _take(self, account: bytes, too_many: type[TooManyGuesses | TooManyCodes]) -> Guess:
         now = self._clock()
@@ -80,3 +79,17 @@ class Guesses:
     async def give_back(self, guess: Guess) -> None:
         """Count a guess no more: it was right, or nothing was compared."""
         await self._store.give_guess_back(guess)
+
+
+def counted_as(user_id: uuid.UUID, email: str | None) -> list[bytes]:
+    """Return whatever guesses at an account are counted as, of one without a proved e-mail too."""
+    return [_codes_of(user_id), *(_passwords_of(name) for name in (email, str(user_id)) if name)]
+
+
+def _passwords_of(email: str) -> bytes:
+    return hashlib.sha256(normalise_email(email).encode()).digest()
+
+
+def _codes_of(user_id: uuid.UUID) -> bytes:
+    # An HMAC, so that nothing typed as an e-mail counts here.
+    return hmac.digest(_CODES, user_id.bytes, "sha256")

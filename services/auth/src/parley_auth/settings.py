@@ -88,7 +88,7 @@ class Settings(ServiceSettings):
         description="When a service that has erased a user is asked again; above 30, its statements' limit.",
     )
     abandoned_days: int = Field(
-        45, ge=1, le=3650, description="Unused for so long, accounts that nobody can sign in to are deleted."
+        45, ge=1, le=3650, description="Unused for so long, guests are deleted: nobody can be them again."
     )
     export_seconds: int = Field(60, ge=0, le=86400, description="Time between two exports of one account.")
     exports_at_once: int = Field(4, ge=1, le=100, description="Exports that one replica runs at once; more get 503.")

@@ -3,34 +3,49 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import uuid
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley_auth.account import Caller
 from parley_auth.erasures import Erasure, Farewell
+from parley_auth.guesses import counted_as
 from parley_auth.mailing import Kind
 from parley_auth.repository.base import Base
 from parley_auth.repository.letters import NOTICE
 
 _BEGAN = sa.text("SELECT created_at FROM auth.sessions WHERE id = :session_id AND user_id = :user_id")
-# Sessions, tokens, keys and mails go with the user, by their foreign keys.
-_DELETE_USER = sa.text("DELETE FROM auth.users WHERE id = :user_id RETURNING email, claimed_email")
+# Everything else of a user goes with it, by foreign keys, but for guesses, the log of operators, and what is mailed.
+_DELETE_USER = sa.text("DELETE FROM auth.users WHERE id = :user_id RETURNING id, email")
 _DELETE_GUESSES = sa.text("DELETE FROM auth.password_guesses WHERE account = ANY(:accounts)")
 _WRITE_DOWN = sa.text("""
     INSERT INTO auth.erasures (user_id, service, requested_at, next_attempt_at)
     SELECT :user_id, service, :now, :now FROM unnest(CAST(:services AS text[])) AS service
 """)
-# Whoever has proved an address can sign in. A device that may still renew its session is one that uses the account.
-_ABANDONED = sa.text("""
-    SELECT id FROM auth.users
-    WHERE email IS NULL AND created_at < :before AND NOT EXISTS (
+# A guest has given nothing by which to come back: no address, proved or not, no identity, no passkey. A device that may still
+# renew its session is one that uses the account, and so is what has used a key of it or got one.
+_ABANDONED = """
+    email IS NULL AND claimed_email IS NULL AND created_at < :before
+    AND NOT EXISTS (SELECT FROM auth.identities WHERE user_id = users.id)
+    AND NOT EXISTS (SELECT FROM auth.passkeys WHERE user_id = users.id)
+    AND NOT EXISTS (
+        SELECT FROM auth.api_keys WHERE user_id = users.id AND greatest(created_at, last_used_at) >= :before
+    )
+    AND NOT EXISTS (
         SELECT FROM auth.sessions
         WHERE user_id = users.id AND (refreshed_at >= :before OR (revoked_at IS NULL AND expires_at > :now))
     )
-    ORDER BY created_at LIMIT :limit
-""")
+"""
+# FOR UPDATE makes whatever would be added to the users wait: sessions, identities, passkeys, keys refer to them.
+_LOCK_ABANDONED = sa.text(f"""
+    SELECT id FROM auth.users WHERE {_ABANDONED} ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED
+""")  # noqa: S608 - our own part
+# What is there already waits, too, or is waited for: a renewal of a session, the use of a key.
+_LOCK_SESSIONS = sa.text("SELECT id FROM auth.sessions WHERE user_id = ANY(:ids) ORDER BY id FOR UPDATE")
+_LOCK_KEYS = sa.text("SELECT id FROM auth.api_keys WHERE user_id = ANY(:ids) ORDER BY id FOR UPDATE")
+_DELETE_ABANDONED = sa.text(f"DELETE FROM auth.users WHERE id = ANY(:ids) AND {_ABANDONED} RETURNING id, email")  # noqa: S608
 # Half an hour between two tries at most: a service that was away is told soon after it is back.
 _TAKE = sa.text("""
     UPDATE auth.erasures SET attempts = attempts + 1,
@@ -60,25 +75,27 @@ class ErasureRepository(Base):
 
     async def delete_account(self, user_id: uuid.UUID, farewell: Farewell) -> bool:
         """Delete an account with all that is stored of it here, and write down who else must; False when it is gone."""
-        now = farewell.now
         async with self._engine.begin() as connection:
             gone = (await connection.execute(_DELETE_USER, {"user_id": user_id})).one_or_none()
             if gone is None:
                 return False
-            guessed_at = [hashlib.sha256(name.encode()).digest() for name in (gone.email, str(user_id)) if name]
-            await connection.execute(_DELETE_GUESSES, {"accounts": guessed_at})
-            written = {"user_id": user_id, "services": list(farewell.services), "now": now}
-            await connection.execute(_WRITE_DOWN, written)
-            if gone.email is not None:
-                notice = {"mail_id": farewell.mail_id, "user_id": None, "kind": Kind.ACCOUNT_DELETED, "now": now}
-                await connection.execute(
-                    NOTICE, {**notice, "email": gone.email, "expires_at": farewell.mail_expires_at}
-                )
+            await _say_farewell(connection, gone, farewell)
         return True
 
-    async def abandoned(self, before: dt.datetime, now: dt.datetime, limit: int) -> list[uuid.UUID]:
-        """Return accounts that nobody can sign in to and whose last device was last used before a moment."""
-        return [row.id for row in await self._rows(_ABANDONED, before=before, now=now, limit=limit)]
+    async def delete_abandoned(self, before: dt.datetime, farewell: Farewell, limit: int) -> int:
+        """Delete some guests whom nobody has been since a moment, as delete_account does; return how many.
+
+        Statements of one transaction: whoever comes back meanwhile is seen by the last one, or finds the account gone.
+        """
+        unused = {"before": before, "now": farewell.now}
+        async with self._engine.begin() as connection:
+            ids = list((await connection.execute(_LOCK_ABANDONED, {**unused, "limit": limit})).scalars())
+            for lock in (_LOCK_SESSIONS, _LOCK_KEYS):
+                await connection.execute(lock, {"ids": ids})
+            gone = (await connection.execute(_DELETE_ABANDONED, {**unused, "ids": ids})).all()
+            for guest in gone:
+                await _say_farewell(connection, guest, farewell)
+        return len(gone)
 
     async def take_erasures(self, now: dt.datetime, limit: int) -> list[Erasure]:
         """Take what is due; what is not recorded comes back, later each time."""
@@ -98,3 +115,13 @@ class ErasureRepository(Base):
     async def delete_erasures(self, before: dt.datetime) -> int:
         """Forget the erasures that were done before a moment; return how many."""
         return await self._count(_FORGET, before=before)
+
+
+async def _say_farewell(connection: AsyncConnection, gone: sa.Row[Any], farewell: Farewell) -> None:
+    """Delete what no foreign key leads to, write down who else must erase, and mail it to who was there."""
+    await connection.execute(_DELETE_GUESSES, {"accounts": counted_as(gone.id, gone.email)})
+    written = {"user_id": gone.id, "services": list(farewell.services), "now": farewell.now}
+    await connection.execute(_WRITE_DOWN, written)
+    if gone.email is not None:
+        notice = {"mail_id": farewell.mail_id, "user_id": None, "kind": Kind.ACCOUNT_DELETED, "now": farewell.now}
+        await connection.execute(NOTICE, {**notice, "email": gone.email, "expires_at": farewell.mail_expires_at})

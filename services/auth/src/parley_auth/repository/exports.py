@@ -1,4 +1,4 @@
-"""Everything that auth stores of a user, but for what is secret: hashes and tokens."""
+"""Everything that auth stores of a user, but for what is secret (hashes, keys, tokens) and what is over in minutes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BEGIN = sa.text("""
 _THINGS = {
     "accounts": sa.text("""
         SELECT json_build_object('id', id, 'email', coalesce(email, claimed_email), 'emailVerifyTime', email_verified_at,
-                                 'createTime', created_at)::text AS thing
+                                 'createTime', created_at, 'role', role, 'disableTime', disabled_at)::text AS thing
         FROM auth.users WHERE id = :user_id
     """),
     "sessions": sa.text("""
@@ -26,11 +26,31 @@ _THINGS = {
                                  'endTime', revoked_at, 'expireTime', expires_at)::text AS thing
         FROM auth.sessions WHERE user_id = :user_id ORDER BY id
     """),
+    "identities": sa.text("""
+        SELECT json_build_object('id', id, 'provider', provider, 'issuer', issuer, 'subject', subject, 'email', email,
+                                 'linkTime', linked_at, 'lastUseTime', last_used_at)::text AS thing
+        FROM auth.identities WHERE user_id = :user_id ORDER BY linked_at, id
+    """),
+    "passkeys": sa.text("""
+        SELECT json_build_object('id', id, 'name', name, 'synced', synced, 'createTime', created_at,
+                                 'lastUseTime', last_used_at)::text AS thing
+        FROM auth.passkeys WHERE user_id = :user_id ORDER BY id
+    """),
+    "authenticatorApps": sa.text("""
+        SELECT json_build_object('createTime', created_at, 'confirmTime', confirmed_at, 'recoveryCodesLeft', (
+                                     SELECT count(*) FROM auth.recovery_codes WHERE user_id = :user_id))::text AS thing
+        FROM auth.totp WHERE user_id = :user_id
+    """),
     "apiKeys": sa.text("""
         SELECT json_build_object('id', id, 'prefix', prefix, 'name', name, 'scopes', scopes,
                                  'creditLimitMicros', credit_limit_micros::text, 'createTime', created_at,
                                  'expireTime', expires_at, 'revokeTime', revoked_at, 'lastUseTime', last_used_at)::text AS thing
         FROM auth.api_keys WHERE user_id = :user_id ORDER BY id
+    """),
+    # Not who did it and what they noted: that is theirs.
+    "operatorActions": sa.text("""
+        SELECT json_build_object('action', action, 'details', details, 'createTime', created_at)::text AS thing
+        FROM auth.audit_log WHERE target = :user_id ORDER BY id
     """),
 }
 
