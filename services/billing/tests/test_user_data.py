@@ -15,6 +15,8 @@ from parley_kit.db import new_id
 from parley_kit.errors import ParleyError
 from parley_kit.testing import serve_in_process
 
+from .fake_stripe import event
+from .shop_world import ALLOWANCE, CREDITS, PRICE, rc_event
 from .world import GRANT, bearer
 
 MARKER = "sesquipedalian"
@@ -60,12 +62,12 @@ def _values(message):
     return {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
 
 
-async def traces(rows):
+async def traces(rows, marker=MARKER):
     tables = await rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'billing'")
     found = set()
     for (table,) in tables:
         for (row,) in await rows(f"SELECT to_jsonb(t)::text FROM billing.{table} t"):
-            found |= {table} if MARKER in row else set()
+            found |= {table} if marker in row else set()
     return found
 
 
@@ -163,6 +165,79 @@ async def test_everything_is_exported(client, data):
     assert things[0][1]["balanceMicros"] == str(balance)
     assert sum(int(thing["amountMicros"]) for section, thing in things if section == "creditEntries") == balance
     assert things[-1][1]["code"] == promotion.code.replace("-", "")
+    assert (things[0][1]["heldMicros"], things[0][1]["debtMicros"]) == ("0", "0")
     (charge,) = [thing for _, thing in things if thing.get("kind") == "charge"]
     assert (charge["model"], charge["inputTokens"], charge["amountMicros"]) == ("m", "7", "-7")
     assert await data.export(uuid.uuid4()) == []
+
+
+async def test_what_was_bought_stays_in_the_books_and_can_still_be_refunded_and_paid(shop, data, rows):
+    user, marker = uuid.uuid4(), uuid.uuid4().hex
+    bought, _ = await shop.buy(user, request_id=f"{marker}-bought")
+    pending = await shop.checkout(user, request_id=f"{marker}-open")
+    await shop.allow(user)
+    assert await traces(rows, marker) == {"purchases"}
+    assert await data.erase(user)
+    assert await traces(rows, marker) == set()
+    kept = await rows("SELECT checkout_url, session <> '', payment FROM billing.purchases WHERE user_id = :u", u=user)
+    assert [(url, session) for url, session, _ in kept] == [("", True)] * 2
+    # The provider's numbers lead to what is told later: money that goes back, and a page that was open.
+    assert (await shop.refund(bought.id)).reversed_micros == CREDITS
+    session = shop.session_of(pending)
+    shop.stripe.pay(session)
+    await shop.tell_stripe(event("checkout.session.completed", session))
+    assert (await shop.credits(user))[0] == GRANT + CREDITS + ALLOWANCE
+    assert await data.erase(user)
+    await clean(shop)
+
+
+async def test_a_closed_account_begins_no_purchase_but_what_a_store_has_sold_is_booked(shop, data, rows):
+    user, marker = uuid.uuid4(), uuid.uuid4().hex
+    await shop.credits(user)
+    assert await data.erase(user)
+    sessions = len(shop.stripe.sessions)
+    with pytest.raises(ParleyError) as refused:
+        await shop.checkout(user, request_id=marker)
+    assert refused.value.code == "FAILED_PRECONDITION"
+    assert (len(shop.stripe.sessions), await traces(rows, marker)) == (sessions, set())
+    await shop.tell_revenuecat(rc_event("NON_RENEWING_PURCHASE", user))
+    assert (await shop.credits(user))[0] == GRANT + CREDITS
+    assert await data.erase(user)
+    await clean(shop)
+
+
+async def test_erasing_while_checkouts_begin(shop, data, rows):
+    user, marker = uuid.uuid4(), uuid.uuid4().hex
+
+    async def begin(number):
+        try:
+            await shop.checkout(user, request_id=f"{marker}-{number}")
+        except ParleyError as error:
+            assert error.code == "FAILED_PRECONDITION"  # noqa: PT017 - others must pass
+
+    begun = asyncio.gather(*(begin(number) for number in range(20)))
+    await asyncio.sleep(0.05)
+    await data.erase(user)
+    await begun
+    assert await data.erase(user)
+    assert await traces(rows, marker) == set()
+    assert await rows("SELECT id FROM billing.purchases WHERE user_id = :u AND checkout_url <> ''", u=user) == []
+    await clean(shop)
+
+
+async def test_what_was_bought_and_given_is_exported(shop, data):
+    user = uuid.uuid4()
+    bought, intent = await shop.buy(user, request_id="mine")
+    await shop.refund(bought.id, PRICE // 3)
+    given = await shop.allow(user)
+    told = {}
+    for section, thing in await data.export(user):
+        told.setdefault(section, []).append(thing)
+    (purchase,) = told["purchases"]
+    assert (purchase["id"], purchase["requestId"], purchase["payment"], purchase["amountMinor"], purchase["state"]) == (
+        bought.id, "mine", intent, str(PRICE), "PAID",
+    )  # fmt: skip
+    assert [reversal["amountMicros"] for reversal in purchase["reversals"]] == [str(CREDITS // 3)]
+    (allowance,) = told["allowances"]
+    assert (allowance["id"], allowance["plan"], allowance["amountMicros"]) == (given.id, "plus", str(ALLOWANCE))
+    assert sum(int(thing["amountMicros"]) for thing in told["creditEntries"]) == (await shop.credits(user))[0]

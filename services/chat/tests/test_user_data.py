@@ -1,18 +1,20 @@
 """A user is erased with everything he wrote, and exported with everything that is stored."""
 
 import asyncio
+import dataclasses
 import json
 
 import pytest
 import pytest_asyncio
 from parley_chat.event_log import Kind
-from parley_chat.generation import Usage
+from parley_chat.generation import Sampling, Turn, Usage
+from parley_chat.sending import CompletionAsk
 from parley_chat.user_data import UserData
 from parley_kit.db import new_id
 from parley_kit.errors import ParleyError, Unauthenticated
 
-from .fakes import PRICE
-from .world import somebody
+from .fakes import MODEL, OTHER_MODEL, PRICE, words
+from .world import POLICY, somebody
 
 MARKER = "sesquipedalian"
 
@@ -129,6 +131,39 @@ async def test_a_death_between_two_steps_leaves_the_rest_to_the_next_call(chat, 
         monkeypatch.undo()
     await erased(chat, user)
     assert set(await traces(chat, user)) == {"erased_users"}
+
+
+async def complete(chat, user):
+    """Let an answer be written outside of any conversation, by the fallback, slice by slice."""
+    chat.policy = chat.manager._policy = dataclasses.replace(POLICY, slice_tokens=4, fallback_after=0.1)
+    chat.sender._slice_tokens = 4
+    chat.registry.fallbacks, chat.registry.gone = (OTHER_MODEL,), {MODEL}
+    ask = CompletionAsk((Turn("user", MARKER),), MODEL, Sampling(), "max_tokens")
+    log = await chat.sender.complete(user, ask)
+    await chat.until(lambda: log.ending is not None)
+    await chat.until(lambda: not chat.billing.pending)
+
+
+async def test_what_was_answered_outside_of_conversations_is_exported_and_erased(chat, user):
+    other = somebody()
+    for person in (user, other):
+        await complete(chat, person)
+    await chat.until(lambda: len(chat.billing.charges) == 2)
+    await stored(chat, user)
+    ((section, thing),) = [thing async for thing in data(chat).export(user)]
+    told = json.loads(thing)
+    assert (section, told["model"], told["servedModel"], told["chargedMicros"]) == ("answers", MODEL, OTHER_MODEL, "17")
+    assert told["outputTokens"] == 10
+    assert told["content"] in ("", words(10))  # only the counts stay
+    await erased(chat, user)
+    assert set(await traces(chat, user)) == {"erased_users"}
+    assert await chat.sql("SELECT count(*) FROM chat.generations WHERE user_id = :u", u=other) == [(1,)]
+
+
+async def stored(chat, user):
+    async with asyncio.timeout(20):
+        while await chat.sql("SELECT 1 FROM chat.generations WHERE user_id = :u AND ended_at IS NULL", u=user):
+            await asyncio.sleep(0.01)
 
 
 async def test_who_was_erased_is_forgotten_after_a_day(chat, user):

@@ -47,7 +47,7 @@ class PurchaseStore(Protocol):
     """Purchases; repository/purchases.py and payment_events.py say what each does."""
 
     async def add_purchase(self, new: NewPurchase) -> None:
-        """Begin a purchase, unless the user has begun it before by the same request."""
+        """Begin a purchase, unless the user has begun it before by the same request, or the account is closed."""
         ...
 
     async def purchase(self, purchase_id: uuid.UUID) -> Purchase | None:
@@ -104,7 +104,7 @@ class TopUps:
             await self._store.add_purchase(new)
             purchase = await self._store.purchase_of(user_id, STRIPE, request_id)
         if purchase is None:
-            raise RuntimeError("a purchase that was just added is not there")
+            raise FailedPrecondition("This account was deleted; it buys nothing more.")
         purchase.check_same(package_id, currency or (next(iter(package.prices)) if package else purchase.currency))
         if purchase.session or purchase.state is not State.OPEN or package is None:
             return purchase

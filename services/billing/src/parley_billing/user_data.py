@@ -1,6 +1,6 @@
 """The rules of forgetting and of telling all that is stored of a user.
 
-Books are kept: entries, holds, grants and redemptions stay, under an id that is random and, once auth has forgotten whose it
+Books are kept: entries, holds, grants, redemptions, purchases and allowances stay, under an id that is random and, once auth has forgotten whose it
 was, nobody's. What could lead back to a person or tell what was asked is forgotten.
 """
 
@@ -19,7 +19,7 @@ class UserDataStore(Protocol):
         ...
 
     async def forget_some(self, user_id: uuid.UUID) -> bool:
-        """Forget the requests of some resolved holds and redemptions; False when none is left to be forgotten."""
+        """Forget the requests of some resolved holds, redemptions and purchases; False when none is left to be forgotten."""
         ...
 
     async def has_pending(self, user_id: uuid.UUID) -> bool:

@@ -11,11 +11,22 @@ import sqlalchemy as sa
 from parley_billing.purchase import STRIPE, NewPurchase, Purchase, State
 from parley_billing.repository.base import Base
 
-ADD = sa.text("""
+_ADD = """
     INSERT INTO billing.purchases (id, user_id, request_id, provider, package, credits_micros, amount_minor, currency, payment)
-    VALUES (:id, :user_id, :request_id, :provider, :package, :credits, :amount, :currency, :payment)
+    SELECT :id, :user_id, :request_id, :provider, :package, :credits, :amount, :currency, :payment {}
     ON CONFLICT DO NOTHING
-""")
+"""
+_TYPES = (
+    sa.bindparam("id", type_=sa.Uuid),
+    sa.bindparam("user_id", type_=sa.Uuid),
+    *(sa.bindparam(name, type_=sa.BigInteger) for name in ("credits", "amount")),
+    *(sa.bindparam(name, type_=sa.Text) for name in ("request_id", "provider", "package", "currency", "payment")),
+)
+# What an app store has sold is sold, whoever is gone since.
+ADD = sa.text(_ADD.format("")).bindparams(*_TYPES)
+_BEGIN = sa.text(
+    _ADD.format("FROM billing.accounts WHERE accounts.user_id = :user_id AND closed_at IS NULL FOR SHARE")
+).bindparams(*_TYPES)
 _PURCHASE = "SELECT * FROM billing.purchases WHERE {}"
 _BY_ID = sa.text(_PURCHASE.format("id = :id"))
 _BY_REQUEST = sa.text(_PURCHASE.format("user_id = :user_id AND provider = :provider AND request_id = :request_id"))
@@ -42,8 +53,8 @@ class PurchaseRepository(Base):
     """Attempts to buy credits."""
 
     async def add_purchase(self, new: NewPurchase) -> None:
-        """Begin a purchase, unless the user has begun it before by the same request."""
-        await self._rows(ADD, **to_values(new))
+        """Begin a purchase, unless the user has begun it before by the same request, or the account is closed."""
+        await self._rows(_BEGIN, **to_values(new))
 
     async def purchase(self, purchase_id: uuid.UUID) -> Purchase | None:
         """Return a purchase."""

@@ -26,6 +26,11 @@ _FORGET = (
     sa.text(_FORGET_HOLDS.format("= 'SETTLED'")),
     sa.text(_FORGET_HOLDS.format("IN ('RELEASED', 'EXPIRED')")),
     sa.text("UPDATE billing.redemptions SET request_id = '' WHERE user_id = :user_id AND request_id <> '' RETURNING 1"),
+    # The provider's numbers stay: what is refunded or disputed later finds its purchase by them. A store's request is one.
+    sa.text("""
+        UPDATE billing.purchases SET request_id = id::text, checkout_url = ''
+        WHERE user_id = :user_id AND provider = 'stripe' AND (request_id <> id::text OR checkout_url <> '') RETURNING 1
+    """),
 )
 _PENDING = sa.text("""
     SELECT hold.id FROM billing.holds AS hold JOIN billing.accounts AS account ON account.id = hold.account_id
@@ -36,7 +41,7 @@ _PENDING = sa.text("""
 _THINGS = {
     "creditAccounts": """
         SELECT 1 AS seq, json_build_object('balanceMicros', balance_micros::text, 'heldMicros', held_micros::text,
-                                           'createTime', created_at) AS thing
+                                           'debtMicros', owed_micros::text, 'createTime', created_at) AS thing
         FROM billing.accounts WHERE user_id = :user_id
     """,
     "creditEntries": """
@@ -45,8 +50,9 @@ _THINGS = {
             'balanceAfterMicros', entry.balance_after_micros::text, 'createTime', entry.created_at,
             'reference', hold.id, 'model', hold.model, 'priceVersion', hold.price_version,
             'inputTokens', hold.input_tokens::text, 'outputTokens', hold.output_tokens::text,
-            'pixelSteps', hold.pixel_steps::text, 'requestId', hold.request_id, 'traceId', hold.trace_id,
-            'apiKeyId', hold.api_key_id) AS thing
+            'cachedInputTokens', hold.cached_input_tokens::text, 'audioSeconds', hold.audio_seconds::text,
+            'pixelSteps', hold.pixel_steps::text, 'servedModel', hold.served_model, 'requestId', hold.request_id,
+            'traceId', hold.trace_id, 'apiKeyId', hold.api_key_id) AS thing
         FROM billing.accounts AS account
         JOIN billing.entries AS entry ON entry.account_id = account.id
         JOIN billing.transfers AS transfer ON transfer.id = entry.transfer_id
@@ -66,6 +72,24 @@ _THINGS = {
         FROM billing.redemptions AS redemption JOIN billing.promotions AS promotion ON promotion.id = promotion_id
         WHERE redemption.user_id = :user_id
     """,
+    "purchases": """
+        SELECT row_number() OVER (ORDER BY created_at, id) AS seq, json_build_object(
+            'id', id, 'provider', provider, 'package', package, 'creditsMicros', credits_micros::text,
+            'amountMinor', amount_minor::text, 'currency', currency, 'state', state, 'payment', payment,
+            'reversedMicros', reversed_micros::text, 'requestId', request_id, 'createTime', created_at, 'payTime', paid_at,
+            'reversals', (
+                SELECT coalesce(json_agg(json_build_object('amountMicros', amount_micros::text, 'createTime', created_at)
+                                         ORDER BY created_at, id), '[]')
+                FROM billing.reversals WHERE purchase_id = purchase.id)) AS thing
+        FROM billing.purchases AS purchase WHERE user_id = :user_id
+    """,
+    "allowances": """
+        SELECT row_number() OVER (ORDER BY created_at, id) AS seq, json_build_object(
+            'id', id, 'plan', plan, 'source', source, 'payment', CASE WHEN source <> 'operator' THEN reference END,
+            'amountMicros', amount_micros::text, 'expiredMicros', expired_micros::text, 'createTime', created_at,
+            'expireTime', expires_at, 'endTime', ended_at) AS thing
+        FROM billing.allowances WHERE user_id = :user_id
+    """,
 }
 _PAGES = {
     section: sa.text(
@@ -83,7 +107,7 @@ class UserDataRepository(Base):
         await self._rows(_CLOSE, user_id=user_id, account_id=account_id)
 
     async def forget_some(self, user_id: uuid.UUID) -> bool:
-        """Forget the requests of some resolved holds and redemptions; False when none is left to be forgotten."""
+        """Forget the requests of some resolved holds, redemptions and purchases; False when none is left to be forgotten."""
         return any([await self._rows(statement, user_id=user_id) for statement in _FORGET])
 
     async def has_pending(self, user_id: uuid.UUID) -> bool:

@@ -41,10 +41,10 @@ from parley_billing.rpc.statements import StatementService
 from parley_billing.rpc.top_ups import TopUpService
 from parley_billing.rpc.usage import UsageService
 from parley_billing.rpc.user_data import UserDataService
-from parley_billing.user_data import UserData
 from parley_billing.rpc.webhooks import WebhookService
 from parley_billing.shop import Shop
 from parley_billing.top_ups import TopUps
+from parley_billing.user_data import UserData
 
 
 def servicers(

@@ -41,13 +41,23 @@ _CONVERSATIONS = sa.text("""
 _MESSAGES = sa.text("""
     SELECT m.conversation_id, m.position, json_build_object(
         'id', m.id, 'conversationId', m.conversation_id, 'role', m.role, 'content', coalesce(g.text, m.content),
-        'createTime', m.created_at, 'model', g.model, 'state', g.state, 'inputTokens', g.input_tokens,
+        'createTime', m.created_at, 'model', g.model, 'servedModel', g.served_model, 'state', g.state,
+        'finishReason', g.finish_reason, 'inputTokens', g.input_tokens, 'cachedInputTokens', g.cached_input_tokens,
         'outputTokens', g.output_tokens, 'chargedMicros', g.charged_micros::text)::text AS thing
     FROM chat.conversations AS c
     JOIN chat.messages AS m ON m.conversation_id = c.id
     LEFT JOIN chat.generations AS g ON g.id = m.generation_id
     WHERE c.user_id = :user_id AND (m.conversation_id, m.position) > (:after, :position)
     ORDER BY m.conversation_id, m.position LIMIT :page
+""")
+# Those of the OpenAI edge, until they are forgotten as ever; of a deleted conversation, until they have ended.
+_ANSWERS = sa.text("""
+    SELECT id, json_build_object(
+        'id', id, 'content', text, 'createTime', created_at, 'endTime', ended_at, 'model', model,
+        'servedModel', served_model, 'state', state, 'finishReason', finish_reason, 'inputTokens', input_tokens,
+        'cachedInputTokens', cached_input_tokens, 'outputTokens', output_tokens,
+        'chargedMicros', charged_micros::text)::text AS thing
+    FROM chat.generations WHERE user_id = :user_id AND conversation_id IS NULL AND id > :after ORDER BY id LIMIT :page
 """)
 
 
@@ -94,3 +104,8 @@ class UserDataRepository(Base):
             for row in rows:
                 yield "messages", row.thing
             after, position = rows[-1].conversation_id, rows[-1].position
+        after = uuid.UUID(int=0)
+        while rows := await self._rows(_ANSWERS, {**values, "after": after}):
+            for row in rows:
+                yield "answers", row.thing
+            after = rows[-1].id
