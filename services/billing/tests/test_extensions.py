@@ -4,10 +4,12 @@ import asyncio
 import uuid
 
 import pytest
+import sqlalchemy as sa
 from parley_kit.errors import ParleyError
 
 from .test_holds import expire, refusal
-from .world import GRANT, HoldState
+from .test_races import ACCOUNT, until_waiting
+from .world import GRANT, Client, HoldState
 
 
 async def test_a_hold_grows_to_a_larger_total(client, user):
@@ -81,6 +83,23 @@ async def test_extensions_settlements_and_expiry_at_once_leave_right_books(clien
         assert codes <= {"FAILED_PRECONDITION"}
     _, held, _ = await client.credits(user)
     assert held == 0
+    assert not any((await repository.audit()).drift.values())
+
+
+@pytest.mark.parametrize(("end", "charged"), [(Client.settle, 300), (Client.release, 0)])
+async def test_an_end_that_has_waited_for_an_extension_knows_all_of_it(client, user, engine, repository, end, charged):
+    hold = await client.place(user, 10)
+    async with engine.connect() as holder:
+        await holder.execute(sa.text(ACCOUNT), {"id": user})
+        extending = asyncio.create_task(client.extend(hold.id, 400))
+        await until_waiting(engine, 1)  # at the account, with the hold locked
+        ending = asyncio.create_task(end(client, hold.id, *([charged] if charged else [])))
+        await until_waiting(engine, 2)
+        await holder.rollback()
+    assert (await extending).amount_micros == 400
+    ended = await ending
+    assert (ended.amount_micros, ended.charged_micros) == (400, charged)
+    assert await client.credits(user) == (GRANT - charged, 0, GRANT - charged)
     assert not any((await repository.audit()).drift.values())
 
 

@@ -99,8 +99,8 @@ UNDER_RACES = {
     ),
 }
 UNDER_SEQUENCES = {
-    "a released hold stays held": Mutant(holds._RELEASE, "held_micros = account.held_micros - freed.amount_micros", "id = account.id"),
-    "an expired hold stays held": Mutant(holds._EXPIRE, "held_micros = account.held_micros - freed.amount_micros", "id = account.id"),
+    "a released hold stays held": Mutant(holds._RELEASE, "SET held_micros = locked.held_micros", "SET held_micros = account.held_micros"),
+    "an expired hold stays held": Mutant(holds._EXPIRE, "SET held_micros = locked.held_micros", "SET held_micros = account.held_micros"),
     "a settlement frees what it charges only": Mutant(holds._SETTLE, "THEN hold.amount_micros ELSE 0 END AS freed", "THEN hold.price ELSE 0 END AS freed"),
     "a charge exceeds its hold": Mutant(holds._SETTLE, ", amount_micros) AS bigint) AS price", ") AS bigint) AS price"),
     "a charge is rounded down": Mutant(holds._SETTLE, " + 999999", ""),

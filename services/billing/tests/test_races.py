@@ -24,6 +24,14 @@ _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_databa
 _CROWD = 15  # of the pool's 20 connections
 
 
+async def until_waiting(engine, number):
+    """Return when so many statements wait for a lock."""
+    async with engine.connect() as watcher:
+        while (await watcher.execute(sa.text(_WAITING))).scalar_one() < number:
+            await watcher.rollback()  # or it would look at the same moment for ever
+            await asyncio.sleep(0.01)
+
+
 class Gate:
     """Holds calls back at one row until a crowd of them waits there."""
 
@@ -32,12 +40,10 @@ class Gate:
 
     async def gather(self, row, row_id, calls):
         """Start the calls with the row locked; open when a crowd waits; return what they return or raise."""
-        async with self._engine.connect() as holder, self._engine.connect() as watcher:
+        async with self._engine.connect() as holder:
             await holder.execute(sa.text(row), {"id": row_id})
             tasks = [asyncio.ensure_future(call) for call in calls]
-            while (await watcher.execute(sa.text(_WAITING))).scalar_one() < _CROWD:
-                await watcher.rollback()  # or it would look at the same moment for ever
-                await asyncio.sleep(0.01)
+            await until_waiting(self._engine, _CROWD)
             await holder.rollback()
             return await asyncio.gather(*tasks, return_exceptions=True)
 

@@ -86,7 +86,9 @@ _PINNED = _PRICE.format(
 _SERVED = _PRICE.format(**{unit.name: f":served_{unit.name}" for unit in fields(Quantity)})
 # A pending hold pays from what it set aside. An expired one has set nothing aside any more: it pays from what is
 # available now, of the account and of its API key, at most that (LEAST leaves NULL out). FOR UPDATE makes a racer wait and
-# then see the state that the winner left.
+# then see the state that the winner left. What is written comes from the rows as they were locked: Postgres checks the
+# constraints of an UPDATE on the version that the statement's snapshot shows, before it meets the newer one, and a version of
+# before the extension that was waited for would violate them.
 _SETTLE = sa.text(f"""
     WITH hold AS (
         SELECT id, account_id, amount_micros, state, api_key_id,
@@ -95,7 +97,7 @@ _SETTLE = sa.text(f"""
         WHERE id = :id AND state IN ('PENDING', 'EXPIRED')
         FOR UPDATE
     ), due AS (
-        SELECT account.id,
+        SELECT account.id, account.balance_micros, account.held_micros,
             CASE hold.state WHEN 'PENDING' THEN hold.amount_micros ELSE 0 END AS freed,
             CASE hold.state WHEN 'PENDING' THEN hold.price
                 ELSE LEAST(hold.price, account.balance_micros - account.held_micros, (
@@ -105,7 +107,7 @@ _SETTLE = sa.text(f"""
         FOR UPDATE OF account
     ), account AS (
         UPDATE billing.accounts AS account
-        SET balance_micros = account.balance_micros - due.charged, held_micros = account.held_micros - due.freed
+        SET balance_micros = due.balance_micros - due.charged, held_micros = due.held_micros - due.freed
         FROM due WHERE account.id = due.id
         RETURNING account.id, account.balance_micros, due.charged
     ), transfer AS (
@@ -119,7 +121,7 @@ _SETTLE = sa.text(f"""
         SELECT transfer.id, :revenue, account.charged, NULL FROM transfer, account
     )
     UPDATE billing.holds AS settled
-    SET state = 'SETTLED', charged_micros = account.charged, resolved_at = now(),
+    SET state = 'SETTLED', amount_micros = hold.amount_micros, charged_micros = account.charged, resolved_at = now(),
         input_tokens = :input_tokens, output_tokens = :output_tokens, pixel_steps = :pixel_steps,
         cached_input_tokens = :cached_input_tokens, audio_seconds = :audio_seconds,
         served_model = :served_model, served_price_version = :served_price_version, served_prices = :served_prices
@@ -138,9 +140,12 @@ _FREE = """
         UPDATE billing.holds SET state = :state, resolved_at = now()
         WHERE id = :id AND state = 'PENDING' {only}
         RETURNING *
+    ), locked AS (
+        SELECT account.id, account.held_micros - freed.amount_micros AS held_micros
+        FROM billing.accounts AS account JOIN freed ON account.id = freed.account_id
+        FOR UPDATE OF account
     ), account AS (
-        UPDATE billing.accounts AS account SET held_micros = account.held_micros - freed.amount_micros
-        FROM freed WHERE account.id = freed.account_id
+        UPDATE billing.accounts AS account SET held_micros = locked.held_micros FROM locked WHERE account.id = locked.id
     )
     SELECT * FROM freed
 """
