@@ -51,7 +51,6 @@ async def running(server, home, said=None):
         await process.stop()
 
 
-@pytest.mark.timeout(120)
 async def test_data_survive_a_restart_and_a_kill_of_the_postmaster(server, home):
     async with running(server, home):
         connection = await asyncpg.connect(server.url)
@@ -71,7 +70,6 @@ async def test_data_survive_a_restart_and_a_kill_of_the_postmaster(server, home)
         await connection.close()
 
 
-@pytest.mark.timeout(120)
 async def test_an_orphan_of_the_same_data_is_stopped_first(server, home):
     said: list[str] = []
     orphan = supervised(server, home, said)
@@ -83,7 +81,6 @@ async def test_an_orphan_of_the_same_data_is_stopped_first(server, home):
     await orphan.stop()
 
 
-@pytest.mark.timeout(120)
 async def test_a_stale_lock_that_names_somebody_elses_process_is_removed(server, home):
     lock = server.data / "postmaster.pid"
     lock.write_text(f"{os.getppid()}\n{server.data}\n1\n1\n\n\n\n")
@@ -99,7 +96,6 @@ def test_no_folder_was_opened_and_the_data_are_private(server):
         assert server.data.stat().st_uid != 0
 
 
-@pytest.mark.timeout(120)
 async def test_each_role_is_refused_every_other_schema(server, home, mesh):
     passwords = secrets.ensure(mesh).roles
     async with running(server, home):
@@ -145,7 +141,6 @@ async def test_each_role_is_refused_every_other_schema(server, home, mesh):
             await asyncpg.connect(urls["auth_app"].replace(passwords["auth_app"], "wrong"))
 
 
-@pytest.mark.timeout(120)
 async def test_a_role_that_may_create_roles_is_enough(server, home, mesh):
     passwords = secrets.ensure(mesh).roles
     async with running(server, home):

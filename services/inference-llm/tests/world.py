@@ -27,6 +27,7 @@ from parley_kit.errors import parley_error_from
 
 MODELS = Path(__file__).parents[3] / "models"
 MODEL = "parley-nano-chat"
+_SOON = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]  # else up to two minutes
 LONG = "Count forever."  # an answer that the model does not end by itself
 
 
@@ -152,7 +153,7 @@ async def running(logs, secret, auth, registry, **settings):
 
 
 async def until_serving(process, address, log):
-    async with asyncio.timeout(110), grpc.aio.insecure_channel(address) as channel:
+    async with asyncio.timeout(250), grpc.aio.insecure_channel(address, options=_SOON) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         while True:
             assert process.returncode is None, log.read_text()[-3000:]
