@@ -36,7 +36,7 @@ async def traces(mesh, *texts):
 
 async def erased(sql, user):
     """Wait until every service has said twice that nothing is left of a user."""
-    async with asyncio.timeout(110):
+    async with asyncio.timeout(240):
         while await _awaited(sql, user):
             await asyncio.sleep(0.2)
 
