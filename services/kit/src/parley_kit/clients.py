@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar
@@ -10,8 +11,8 @@ import grpc
 
 from parley_kit import telemetry
 from parley_kit.context import current
-from parley_kit.errors import parley_error_from
-from parley_kit.identity import TokenSource
+from parley_kit.errors import Unavailable, parley_error_from
+from parley_kit.identity import ServiceTokenSource, TokenSource
 from parley_kit.interceptors import REQUEST_ID
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -56,11 +57,16 @@ def open_channel(address: str, tokens: TokenSource | None) -> grpc.aio.Channel:
 
 
 async def stream(call: grpc.aio.UnaryStreamCall[Any, Answer]) -> AsyncGenerator[Answer]:
-    """Yield a streaming call's messages; failures are ParleyErrors, and leaving early cancels the call."""
+    """Yield a streaming call's messages; failures are ParleyErrors, and leaving early cancels the call.
+
+    Unavailable when this service's own token was refused: the next try has another one.
+    """
     try:
         async for message in call:
             yield message
     except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.UNAUTHENTICATED:  # no fault of whom this service works for
+            raise Unavailable("A service did not take the token of another one; try again.", retry_after=1) from error
         raise parley_error_from(error) from error
     finally:
         call.cancel()
@@ -74,6 +80,17 @@ async def _with_identity(details: Details, tokens: TokenSource | None, timeout: 
     return Details(details.method, timeout, metadata, details.credentials, details.wait_for_ready)
 
 
+def _token_of(details: Details) -> str:
+    return str((details.metadata or grpc.aio.Metadata())["authorization"]).removeprefix("Bearer ")
+
+
+def _other_token_may_help(error: grpc.aio.AioRpcError, details: Details, tokens: TokenSource | None) -> bool:
+    """Whether the service's own token was refused, which is no fault of whom it works for, and there is another one."""
+    if error.code() is not grpc.StatusCode.UNAUTHENTICATED or not isinstance(tokens, ServiceTokenSource):
+        return False
+    return tokens.refused(_token_of(details))
+
+
 class _Unary(grpc.aio.UnaryUnaryClientInterceptor):
     def __init__(self, tokens: TokenSource | None) -> None:
         self._tokens = tokens
@@ -82,22 +99,36 @@ class _Unary(grpc.aio.UnaryUnaryClientInterceptor):
         self, continuation: Callable[..., Any], client_call_details: Details, request: Any
     ) -> Any:
         timeout = client_call_details.timeout or _DEADLINE_SECONDS
-        details = await _with_identity(client_call_details, self._tokens, timeout)
-        try:
-            call = await continuation(details, request)
-            await call
-        except grpc.aio.AioRpcError as error:
-            raise parley_error_from(error) from error
-        return call
+        while True:
+            details = await _with_identity(client_call_details, self._tokens, timeout)
+            try:
+                call = await continuation(details, request)
+                await call
+            except grpc.aio.AioRpcError as error:
+                if _other_token_may_help(error, details, self._tokens):
+                    continue
+                raise parley_error_from(error) from error
+            return call
 
 
 class _Stream(grpc.aio.UnaryStreamClientInterceptor):
     def __init__(self, tokens: TokenSource | None) -> None:
         self._tokens = tokens
+        self._watching: set[asyncio.Task[None]] = set()
 
     async def intercept_unary_stream(
         self, continuation: Callable[..., Any], client_call_details: Details, request: Any
     ) -> Any:
-        return await continuation(
-            await _with_identity(client_call_details, self._tokens, client_call_details.timeout), request
-        )
+        details = await _with_identity(client_call_details, self._tokens, client_call_details.timeout)
+        call = await continuation(details, request)
+        if isinstance(self._tokens, ServiceTokenSource):
+            watch = asyncio.create_task(_note_refusal(call, details, self._tokens))
+            self._watching.add(watch)
+            watch.add_done_callback(self._watching.discard)
+        return call
+
+
+async def _note_refusal(call: grpc.aio.UnaryStreamCall[Any, Any], details: Details, tokens: ServiceTokenSource) -> None:
+    # It cannot be tried again in here, where nobody sees the messages; whoever streams does (see `stream`).
+    if await call.code() is grpc.StatusCode.UNAUTHENTICATED:
+        tokens.refused(_token_of(details))

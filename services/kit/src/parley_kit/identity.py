@@ -201,7 +201,7 @@ class ServiceTokenSource:
         self._stub = tokens_grpc.ServiceTokenServiceStub(channel)
         self._request = tokens_pb2.IssueServiceTokenRequest(service=service, secret=secret)
         self._token = ""
-        self._renew_at = float("-inf")
+        self._got_at = self._renew_at = float("-inf")
         self._lock = asyncio.Lock()
 
     async def token(self) -> str:
@@ -215,5 +215,15 @@ class ServiceTokenSource:
                 except grpc.aio.AioRpcError as error:
                     raise parley_error_from(error) from error
                 self._token = answer.access_token
-                self._renew_at = time.monotonic() + max(answer.expires_in - _RENEW_BEFORE, 1.0)
+                self._got_at = time.monotonic()
+                self._renew_at = self._got_at + max(answer.expires_in - _RENEW_BEFORE, 1.0)
         return self._token
+
+    def refused(self, token: str) -> bool:
+        """Note that a service did not take a token: its key was withdrawn. Returns whether another one may help."""
+        if token != self._token:  # replaced meanwhile
+            return True
+        if time.monotonic() - self._got_at < _REFRESH_AT_MOST_EVERY:
+            return False
+        self._renew_at = float("-inf")
+        return True
