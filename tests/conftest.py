@@ -73,6 +73,7 @@ async def mesh(traces, issuer, shop):
         "PARLEY_EDGE_ADDRESS_PER_MINUTE": "1000000",
         "PARLEY_EDGE_USER_PER_MINUTE": "1000000",
         "PARLEY_EDGE_CREDENTIALS_PER_MINUTE": "1000000",
+        "PARLEY_BILLING_AUDIT_GRACE_SECONDS": "1",
         "PARLEY_CHAT_SLICE_TOKENS": "48",  # so that answers of the built-in model are extended
     }
     with temporary_home() as home:

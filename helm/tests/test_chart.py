@@ -99,6 +99,19 @@ def test_selectors_find_their_pods(documents):
             assert any(wanted.items() <= labels.items() for labels in templates)
 
 
+def test_who_is_told_an_address_may_call_there(documents):
+    deployments, policies = of(documents, "Deployment"), of(documents, "NetworkPolicy")
+    for name in ("auth", "billing"):
+        (container,) = deployments[f"parley-{name}"]["spec"]["template"]["spec"]["containers"]
+        labels = deployments[f"parley-{name}"]["spec"]["template"]["metadata"]["labels"]
+        told = {variable["name"]: variable.get("value", "") for variable in container["env"]}
+        for other in ("chat", "inference-image"):
+            setting = f"PARLEY_{name.upper()}_{other.upper().replace('-', '_')}_ADDRESS"
+            assert told[setting] == f"dns:///parley-{other}:9100"
+            callers = policies[f"parley-{other}"]["spec"]["ingress"][0]["from"]
+            assert any(caller["podSelector"]["matchLabels"].items() <= labels.items() for caller in callers)
+
+
 def test_every_setting_exists_in_its_service(documents):
     for document, pod in pods(documents):
         container = pod["containers"][0]

@@ -53,7 +53,9 @@ async def _awaited(sql, user):
 async def clean(operator):
     audit = await operator.audit()
     fields = [
-        field.name for field in audit.DESCRIPTOR.fields if field.name not in ("accounts", "entries", "overdue_holds")
+        field.name
+        for field in audit.DESCRIPTOR.fields
+        if field.name not in ("accounts", "entries", "overdue_holds", "work")
     ]
     return {name: getattr(audit, name) for name in fields if getattr(audit, name) != type(getattr(audit, name))()}
 
@@ -119,7 +121,13 @@ async def test_from_guest_to_nobody(mesh, edge, operator, sql, issuer):
     async with asyncio.timeout(30):  # the farewell is mailed and forgotten
         while "auth.mails" in await traces(mesh, marker):
             await asyncio.sleep(0.2)
-    assert await traces(mesh, marker, job["id"]) <= {"billing.transfers", "billing.holds"}
+    assert await traces(mesh, marker) == set()
+    kept = {
+        "billing.transfers",
+        "billing.holds",
+        "inference_image.deleted_image_jobs",
+    }  # the job's id, without its user
+    assert await traces(mesh, job["id"]) <= kept
     assert await traces(mesh, marker, subject) == set()
     assert (await edge.get("/v1/models", headers={"authorization": f"Bearer {key['secret']}"})).status_code == 401
     assert await traces(mesh, me.id) <= {
@@ -127,6 +135,7 @@ async def test_from_guest_to_nobody(mesh, edge, operator, sql, issuer):
         "billing.accounts", "billing.holds", "billing.purchases", "billing.transfers",
     }  # fmt: skip
     assert await clean(operator) == {}
+    await operator.work_audited({"chat": 1, "inference-image": 1})
 
 
 async def test_an_export_of_any_size_comes_through(edge, sql):

@@ -49,6 +49,8 @@ SERVICE = {
     "parley.billing.v1.HoldService/ExtendHold": {"holdId": STRANGER, "maxQuantity": {"inputTokens": 1}},
     "parley.billing.v1.UserDataService/EraseUser": {"userId": STRANGER},
     "parley.billing.v1.UserDataService/ExportUser": {"userId": STRANGER},
+    "parley.chat.v1.WorkService/ListWork": {"afterId": STRANGER, "upToId": STRANGER},
+    "parley.image.v1.WorkService/ListWork": {"afterId": STRANGER, "upToId": STRANGER},
     "parley.chat.v1.UserDataService/EraseUser": {"userId": STRANGER},
     "parley.chat.v1.UserDataService/ExportUser": {"userId": STRANGER},
     "parley.image.v1.UserDataService/EraseUser": {"userId": STRANGER},

@@ -35,7 +35,8 @@ async def test_a_kill_in_the_middle_of_an_erasure(mesh, edge, operator, sql, nam
             os.kill(mesh.pid(name), signal.SIGKILL)
     await erased(sql, me.id)
     assert await traces(mesh, marker, f"{me.email}") <= {"auth.mails"}
-    assert await traces(mesh, marker, job["id"]) <= {"billing.transfers", "billing.holds"}
+    kept = {"billing.transfers", "billing.holds", "inference_image.deleted_image_jobs"}
+    assert await traces(mesh, marker, job["id"]) <= kept
     pending = await sql(
         "billing_app", "SELECT id FROM billing.holds WHERE user_id = $1 AND state = 'PENDING'", uuid.UUID(me.id)
     )
@@ -45,3 +46,4 @@ async def test_a_kill_in_the_middle_of_an_erasure(mesh, edge, operator, sql, nam
         while await status(edge) != 200:
             await asyncio.sleep(0.2)
     assert await clean(operator) == {}
+    await operator.work_audited({"chat": 1, "inference-image": 1})

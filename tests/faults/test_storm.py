@@ -122,11 +122,12 @@ async def test_kills_while_apps_stream(mesh, edge, operator, sql, figure):
     audit = await operator.audit()
     drift = (audit.sum_micros, audit.drifted_balances, audit.drifted_holds, audit.mispriced_holds)
     assert drift == (0, 0, 0, 0)
+    work = (await operator.work_audited({"chat": total}))["chat"]
     ((grown,),) = await sql("billing_app", GROWN)
     assert grown > 0
     figure(
         f"{KILLS} kill -9 under streams, {total} answers, {grown} holds extended meanwhile: each charged once, for the tokens "
-        "delivered; 0 late holds"
+        f"delivered; 0 late holds; {work.holds} holds and {work.works} generations match both ways"
     )
 
 

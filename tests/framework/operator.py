@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from types import TracebackType
 from typing import Any, Self
@@ -53,6 +54,15 @@ class Operator:
         stub = audit_service_pb2_grpc.AuditServiceStub
         return await self.call(stub, "AuditLedger", audit_service_pb2.AuditLedgerRequest())
 
+    async def work_audited(self, least: dict[str, int]) -> dict[str, audit_service_pb2.WorkAudit]:
+        """Wait until holds and work match both ways, of so many works of each service at least; what is on its way is no drift."""
+        async with asyncio.timeout(120):
+            while True:
+                found = {work.service: work for work in (await self.audit()).work}
+                if all(_right(work) and work.works >= least.get(name, 0) for name, work in found.items()):
+                    return found
+                await asyncio.sleep(0.5)
+
     async def hold(self, hold_id: str) -> Any:
         """Return a hold."""
         request = hold_service_pb2.GetHoldRequest(hold_id=hold_id)
@@ -76,3 +86,8 @@ class Operator:
         await self.call(
             holds, "SettleHold", hold_service_pb2.SettleHoldRequest(hold_id=place.hold_id, quantity=quantity)
         )
+
+
+def _right(work: audit_service_pb2.WorkAudit) -> bool:
+    wrong = (work.works_without_hold, work.holds_without_work, work.unsettled_works, work.mismatched_works)
+    return work.compared and not any(wrong)

@@ -181,10 +181,11 @@ class Mesh:
             own["SEALING_KEY_FILE"] = str(self.secrets / "sealing-key")
             own["SERVICE_SECRETS_DIR"] = str(self.secrets / "services")
             own["MAIL_OUTBOX_DIR"] = str(self.outbox)
-            own["CHAT_ADDRESS"] = self.address("chat")
-            own["INFERENCE_IMAGE_ADDRESS"] = self.address("inference-image")
         else:
             own["SERVICE_SECRET_FILE"] = str(self.secrets / "services" / service.name)
+        if service.name in ("auth", "billing"):  # they ask those who keep what users make
+            own["CHAT_ADDRESS"] = self.address("chat")
+            own["INFERENCE_IMAGE_ADDRESS"] = self.address("inference-image")
         if service.name == "inference-llm":
             own["MODEL"] = self.model or str(BUILT_IN_CHAT)
         if service.name == "inference-image":

@@ -40,9 +40,6 @@ capabilities: {drop: [ALL]}
 - {name: {{ $prefix }}OIDC_PROVIDERS_FILE, value: /etc/parley/identity-providers/providers.yaml}
 {{- end }}
 - {name: {{ $prefix }}SERVICE_SECRETS_DIR, value: /secrets/services}
-{{- range $other := list "chat" "inference-image" }}
-- {name: {{ $prefix }}{{ $other | upper | replace "-" "_" }}_ADDRESS, value: "dns:///{{ $root.Release.Name }}-{{ $other }}:9100"}
-{{- end }}
 {{- with $root.Values.mail }}
 - {name: {{ $prefix }}MAIL_SMTP_HOST, value: {{ .host | quote }}}
 - {name: {{ $prefix }}MAIL_SMTP_PORT, value: {{ .port | int | quote }}}
@@ -58,6 +55,11 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- else }}
 - {name: {{ $prefix }}SERVICE_SECRET_FILE, value: /secrets/services/{{ $name }}}
+{{- end }}
+{{- if has $name (list "auth" "billing") }}
+{{- range $other := list "chat" "inference-image" }}
+- {name: {{ $prefix }}{{ $other | upper | replace "-" "_" }}_ADDRESS, value: "dns:///{{ $root.Release.Name }}-{{ $other }}:9100"}
+{{- end }}
 {{- end }}
 {{- with $service.schema }}
 - name: {{ $prefix }}DATABASE_URL

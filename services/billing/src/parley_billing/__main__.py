@@ -12,7 +12,7 @@ from parley_kit.periodic import Periodic
 from parley_kit.server import Service, main
 
 from parley_billing.auditing import audit_and_tell
-from parley_billing.clients import GrpcPrices
+from parley_billing.clients import GrpcPrices, works_of
 from parley_billing.expiry import sweep
 from parley_billing.reconciling import reconcile
 from parley_billing.repository import Repository
@@ -20,6 +20,7 @@ from parley_billing.rpc import servicers
 from parley_billing.settings import Settings
 from parley_billing.shop import build_shop
 from parley_billing.upkeep import keep_up
+from parley_billing.work_audit import WorkAuditor
 
 
 def _now() -> dt.datetime:
@@ -32,15 +33,22 @@ def build() -> Service:
     auth = open_channel(settings.auth_address, None)
     tokens = ServiceTokenSource(auth, "billing", settings.service_secret())
     registry = open_channel(settings.registry_address, tokens)
+    peers = [
+        open_channel(address, tokens) if address else None
+        for address in (settings.chat_address, settings.inference_image_address)
+    ]
     engine = create_engine(settings.required_database_url(), pool_size=settings.database_pool_size)
     repository = Repository(engine)
     expiry = Periodic("expiring holds", lambda: sweep(repository), every_seconds=settings.sweep_seconds)
     audits = Periodic("auditing the ledger", lambda: audit_and_tell(repository), every_seconds=settings.audit_seconds)
+    grace = dt.timedelta(seconds=settings.audit_grace_seconds)
+    work = WorkAuditor(repository, works_of(*peers), _now, grace)
+    comparing = Periodic("comparing holds with work", work.audit_and_tell, every_seconds=settings.audit_seconds)
     upkeep = Periodic(
         "keeping allowances and debts", lambda: keep_up(repository), every_seconds=settings.upkeep_seconds
     )
     shop = build_shop(settings, _now)
-    jobs = [expiry, audits, upkeep]
+    jobs = [expiry, audits, comparing, upkeep]
     if checkouts := shop.checkouts:
         ask = functools.partial(reconcile, repository, checkouts, _now)
         jobs.append(Periodic("asking about open purchases", ask, every_seconds=settings.reconcile_seconds))
@@ -54,10 +62,17 @@ def build() -> Service:
             new_id=new_id,
             now=_now,
             shop=shop,
+            work=work,
         ),
         verifier=RemoteJwksVerifier(auth),
         on_start=[job.start for job in jobs],
-        on_stop=[*(job.stop for job in jobs), engine.dispose, registry.close, auth.close],
+        on_stop=[
+            *(job.stop for job in jobs),
+            engine.dispose,
+            *(peer.close for peer in peers if peer),
+            registry.close,
+            auth.close,
+        ],
     )
 
 

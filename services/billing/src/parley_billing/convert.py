@@ -18,6 +18,7 @@ from parley.billing.v1 import (
     promotion_pb2,
     statement_pb2,
     usage_pb2,
+    work_pb2,
 )
 from parley_kit.errors import InvalidArgument
 
@@ -29,6 +30,7 @@ from parley_billing.ledger import Audit, Balance, Entry
 from parley_billing.pricing import Quantity
 from parley_billing.promotions import Promotion, write_code
 from parley_billing.reports import Statement, Usage
+from parley_billing.work import Work, WorkAudit, WorkState
 
 
 def from_quantity(quantity: credit_pb2.Quantity) -> Quantity:
@@ -207,9 +209,41 @@ def to_promotion(promotion: Promotion) -> promotion_pb2.Promotion:
     )
 
 
-def to_audit(audit: Audit) -> audit_service_pb2.AuditLedgerResponse:
+def from_work(work: work_pb2.Work) -> Work:
+    """Read a generation or image job."""
+    return Work(
+        id=uuid.UUID(work.id),
+        user_id=uuid.UUID(work.user_id) if work.user_id else None,
+        model=work.model,
+        price_version=work.price_version,
+        state=WorkState(work_pb2.Work.State.Name(work.state)),
+        due=work.due,
+        quantity=from_quantity(work.quantity),
+        charged_micros=work.charged_micros,
+        served=(work.served_model, work.served_price_version) if work.served_model else None,
+        ended_at=work.end_time.ToDatetime(dt.UTC) if work.HasField("end_time") else None,
+    )
+
+
+def to_audit(audit: Audit, work: Sequence[WorkAudit]) -> audit_service_pb2.AuditLedgerResponse:
     """Write an audit."""
-    return audit_service_pb2.AuditLedgerResponse(accounts=audit.accounts, entries=audit.entries, **audit.drift)
+    return audit_service_pb2.AuditLedgerResponse(
+        accounts=audit.accounts, entries=audit.entries, **audit.drift, work=[_to_work_audit(one) for one in work]
+    )
+
+
+def _to_work_audit(audit: WorkAudit) -> audit_service_pb2.WorkAudit:
+    return audit_service_pb2.WorkAudit(
+        service=audit.service,
+        compared=audit.compared,
+        problem=audit.problem,
+        holds=audit.holds,
+        works=audit.works,
+        **{verdict.value: count for verdict, count in audit.drift.items()},
+        drifted_ids=[str(one) for one in audit.drifted_ids],
+        up_to=_timestamp(audit.up_to),
+        complete_from=None if audit.complete_from is None else _timestamp(audit.complete_from),
+    )
 
 
 def to_audit_event(event: AuditEvent) -> audit_log_service_pb2.AuditEvent:

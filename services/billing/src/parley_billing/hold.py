@@ -26,13 +26,15 @@ class State(enum.StrEnum):
 class Origin:
     """The request that a hold is placed for, so that a receipt leads to logs and traces; `trace_id` may be empty.
 
-    With the API key that the user came in with, if any, and the most that may be charged for that key in all.
+    With the API key that the user came in with, if any, and the most that may be charged for that key in all. `placed_by` is
+    the service that asks; empty for a person.
     """
 
     request_id: str
     trace_id: str
     api_key_id: uuid.UUID | None = None
     api_key_limit_micros: int | None = None
+    placed_by: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,3 +19,13 @@ DRIFT = Gauge(
     "parley_ledger_drift", "What the last audit found wrong, by field of AuditLedgerResponse; must be 0.", ["what"]
 )
 AUDITED = Gauge("parley_ledger_audited_timestamp_seconds", "When the last audit ended, in seconds since 1970.")
+WORK_DRIFT = Gauge(
+    "parley_work_drift",
+    "Generations and image jobs that do not match their holds, by field of WorkAudit; must be 0.",
+    ["service", "what"],
+)
+WORK_COMPARED = Gauge(
+    "parley_work_compared_timestamp_seconds",
+    "Up to when each service's work was last compared with its holds, in seconds since 1970.",
+    ["service"],
+)

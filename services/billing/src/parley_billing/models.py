@@ -126,6 +126,9 @@ holds = sa.Table(
     sa.Column("served_model", sa.Text, comment="The fallback that served; NULL: the model itself."),
     sa.Column("served_price_version", sa.Integer),
     sa.Column("served_prices", ARRAY(sa.BigInteger), comment="Of that version, in the order of Quantity."),
+    sa.Column(
+        "placed_by", sa.Text, nullable=False, server_default="", comment="The service; empty: not kept, or a person."
+    ),
     sa.CheckConstraint("state IN ('PENDING', 'SETTLED', 'RELEASED', 'EXPIRED')", name="state"),
     sa.CheckConstraint("amount_micros >= 0", name="amount_not_negative"),
     sa.CheckConstraint("charged_micros BETWEEN 0 AND amount_micros", name="charged_at_most_amount"),
@@ -311,3 +314,12 @@ allowances = sa.Table(
 _open = sa.text("ended_at IS NULL")
 sa.Index("ix_allowances_account_id", allowances.c.account_id, postgresql_where=_open)
 sa.Index("ix_allowances_expires_at_id", allowances.c.expires_at, allowances.c.id, postgresql_where=_open)
+
+work_audits = sa.Table(
+    "work_audits",
+    metadata,
+    sa.Column("service", sa.Text, primary_key=True),
+    sa.Column("after_id", UUID(as_uuid=True), nullable=False),
+    sa.Column("whole_at", _moment, nullable=False),
+    comment="How far a service's work was compared with its holds: up to this id all was right.",
+)

@@ -20,6 +20,16 @@ class Settings(ServiceSettings):
     )
     sweep_seconds: float = Field(2, ge=0.1, le=60, description="Time between two looks for expired holds.")
     audit_seconds: float = Field(300, ge=1, le=86_400, description="Time between two audits of the whole ledger.")
+    audit_grace_seconds: float = Field(
+        600,
+        ge=0,
+        le=86_400,
+        description="What began, ended or was resolved within this is not compared with its hold yet.",
+    )
+    chat_address: str = Field("127.0.0.1:9104", description="host:port of chat; empty: its holds are not compared.")
+    inference_image_address: str = Field(
+        "127.0.0.1:9106", description="host:port of inference-image; empty: its holds are not compared."
+    )
     catalogue_file: Path = Field(_CATALOGUE, description="YAML file of what is sold; catalogue.yaml explains itself.")
     upkeep_seconds: float = Field(
         10,

@@ -9,6 +9,7 @@ from parley.chat.v1.conversation_service_pb2_grpc import add_ConversationService
 from parley.chat.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
 from parley.chat.v1.message_service_pb2_grpc import add_MessageServiceServicer_to_server
 from parley.chat.v1.user_data_service_pb2_grpc import add_UserDataServiceServicer_to_server
+from parley.chat.v1.work_service_pb2_grpc import add_WorkServiceServicer_to_server
 from parley.openai.v1.chat_completions_service_pb2_grpc import add_ChatCompletionsServiceServicer_to_server
 from parley_kit.clients import open_channel
 from parley_kit.db import create_engine, new_id
@@ -29,6 +30,7 @@ from parley_chat.rpc.conversations import ConversationServicer
 from parley_chat.rpc.generations import GenerationServicer
 from parley_chat.rpc.messages import MessageServicer
 from parley_chat.rpc.user_data import UserDataServicer
+from parley_chat.rpc.works import WorkServicer
 from parley_chat.sending import Sender
 from parley_chat.settings import Settings
 from parley_chat.settlement import Settlements
@@ -110,6 +112,7 @@ def build() -> Service:
             (GenerationServicer(answers, following), add_GenerationServiceServicer_to_server),
             (ChatCompletionsServicer(completions), add_ChatCompletionsServiceServicer_to_server),
             (UserDataServicer(UserData(repository, manager)), add_UserDataServiceServicer_to_server),
+            (WorkServicer(repository), add_WorkServiceServicer_to_server),
         ],
         verifier=RemoteJwksVerifier(auth),
         on_start=[start],

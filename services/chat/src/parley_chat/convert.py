@@ -7,6 +7,7 @@ import uuid
 
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
+from parley.billing.v1 import credit_pb2, work_pb2
 from parley.chat.v1 import conversation_pb2, message_pb2, message_service_pb2
 from parley.chat.v1.message_stream_pb2 import MessageMetadata, MessageStreamEvent
 from parley_kit import pages
@@ -16,6 +17,7 @@ from parley_chat.conversation import Conversation, Message
 from parley_chat.event_log import Event, EventLog, Kind
 from parley_chat.generation import Ending, FinishReason, Sampling, State
 from parley_chat.sending import Ask
+from parley_chat.work import Work
 
 _TEXT_PART = "0"  # an answer has one text part
 _BROKEN_OFF = "The stream broke off on our side. Resume the generation for the rest."
@@ -66,8 +68,8 @@ def to_conversation(conversation: Conversation) -> conversation_pb2.Conversation
         id=str(conversation.id),
         title=conversation.title,
         model=conversation.model,
-        create_time=_time(conversation.created_at),
-        update_time=_time(conversation.updated_at),
+        create_time=to_timestamp(conversation.created_at),
+        update_time=to_timestamp(conversation.updated_at),
     )
 
 
@@ -86,7 +88,7 @@ def to_message(message: Message) -> message_pb2.Message:
         usage=_usage(ending) if ending else None,
         charged_micros=ending.charged_micros if ending else None,
         error_reason=ending.error_reason if ending else "",
-        create_time=_time(message.created_at),
+        create_time=to_timestamp(message.created_at),
     )
 
 
@@ -170,7 +172,30 @@ def _usage(ending: Ending) -> message_pb2.Usage:
     )
 
 
-def _time(moment: dt.datetime) -> Timestamp:
+def to_timestamp(moment: dt.datetime) -> Timestamp:
+    """Write a moment."""
     stamp = Timestamp()
     stamp.FromDatetime(moment)
     return stamp
+
+
+def to_work(work: Work) -> work_pb2.Work:
+    """Write what a generation was to its hold."""
+    served_model, served_price_version = work.served or ("", 0)
+    return work_pb2.Work(
+        id=str(work.id),
+        user_id="" if work.user_id is None else str(work.user_id),
+        model=work.model,
+        price_version=work.price_version,
+        state=work_pb2.Work.State.Value(work.state),
+        due=work.due,
+        quantity=credit_pb2.Quantity(
+            input_tokens=work.usage.input_tokens,
+            output_tokens=work.usage.output_tokens,
+            cached_input_tokens=work.usage.cached_input_tokens,
+        ),
+        charged_micros=work.charged_micros,
+        served_model=served_model,
+        served_price_version=served_price_version,
+        end_time=None if work.ended_at is None else to_timestamp(work.ended_at),
+    )

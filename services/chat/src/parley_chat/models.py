@@ -177,3 +177,21 @@ erased_users = sa.Table(
     sa.Column("erased_at", _MOMENT, nullable=False, server_default=_NOW),
     comment="Kept for a day, which is longer than any access token lives.",
 )
+
+deleted_generations = sa.Table(
+    "deleted_generations",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("price_version", sa.Integer, nullable=False),
+    sa.Column("input_tokens", sa.Integer, nullable=False),
+    sa.Column("output_tokens", sa.Integer, nullable=False),
+    sa.Column("cached_input_tokens", sa.Integer, nullable=False),
+    sa.Column("served_model", sa.Text),
+    sa.Column("served_price_version", sa.Integer),
+    sa.Column("charged_micros", sa.BigInteger, nullable=False),
+    sa.Column("ended_at", _MOMENT, nullable=False),
+    sa.Column("deleted_at", _MOMENT, nullable=False, server_default=_NOW),
+    comment="What the audit of holds needs of a generation that was deleted: whose it was is not there.",
+)
+sa.Index("ix_deleted_generations_deleted_at", deleted_generations.c.deleted_at)

@@ -13,6 +13,8 @@ from parley_chat.settlement import Settlements
 _FORGET_AFTER = dt.timedelta(days=30)
 # Longer than any access token lives: until then a user who was erased might store something.
 _BURIED_FOR = dt.timedelta(days=1)
+KEPT_FOR_AUDITS = dt.timedelta(days=90)
+"""How long billing can tell that a hold was for a generation that was deleted."""
 
 
 class Sweep:
@@ -37,3 +39,4 @@ class Sweep:
         """Delete what is too old to be asked for."""
         await self._repository.delete_forgotten(_FORGET_AFTER)
         await self._repository.forget_buried(_BURIED_FOR)
+        await self._repository.forget_deleted(KEPT_FOR_AUDITS)

@@ -6,6 +6,7 @@ import datetime as dt
 
 from parley.image.v1.image_job_service_pb2_grpc import add_ImageJobServiceServicer_to_server
 from parley.image.v1.user_data_service_pb2_grpc import add_UserDataServiceServicer_to_server
+from parley.image.v1.work_service_pb2_grpc import add_WorkServiceServicer_to_server
 from parley.registry.v1 import lease_service_pb2, model_pb2
 from parley_kit import telemetry
 from parley_kit.clients import open_channel
@@ -25,6 +26,7 @@ from parley_inference_image.replica import Replica
 from parley_inference_image.repository import Repository
 from parley_inference_image.rpc.image_jobs import ImageJobServicer
 from parley_inference_image.rpc.user_data import UserDataServicer
+from parley_inference_image.rpc.works import WorkServicer
 from parley_inference_image.settings import Settings
 from parley_inference_image.settlements import Settlements
 from parley_inference_image.upkeep import Upkeep
@@ -32,6 +34,7 @@ from parley_inference_image.user_data import UserData
 from parley_inference_image.user_data_repository import UserDataRepository
 from parley_inference_image.watch import Watch
 from parley_inference_image.worker import Worker
+from parley_inference_image.works_repository import WorkRepository
 
 _FORGET_EVERY_SECONDS = 3600.0
 _BURIED_FOR = dt.timedelta(days=1)  # longer than any access token lives
@@ -78,7 +81,13 @@ def build() -> Service:
         wake_worker=worker.wake,
     )
     buried = UserDataRepository(database, repository)
-    forgetting = Periodic("forgetting", lambda: buried.forget_buried(_BURIED_FOR), every_seconds=_FORGET_EVERY_SECONDS)
+    works = WorkRepository(database)
+
+    async def forget() -> None:
+        await buried.forget_buried(_BURIED_FOR)
+        await works.forget_deleted()
+
+    forgetting = Periodic("forgetting", forget, every_seconds=_FORGET_EVERY_SECONDS)
     metrics.QUEUE_DEPTH.labels(settings.served_model).set(0)  # told before the first job, too
     service = Service(
         name="inference-image",
@@ -86,6 +95,7 @@ def build() -> Service:
         servicers=[
             (ImageJobServicer(jobs), add_ImageJobServiceServicer_to_server),
             (UserDataServicer(UserData(buried, repository, pictures)), add_UserDataServiceServicer_to_server),
+            (WorkServicer(works), add_WorkServiceServicer_to_server),
         ],
         verifier=RemoteJwksVerifier(auth),
         ready=False,

@@ -6,11 +6,13 @@ import datetime as dt
 import uuid
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from parley.billing.v1 import credit_pb2, work_pb2
 from parley.image.v1 import image_job_pb2, image_job_service_pb2
 from parley_kit.errors import InvalidArgument
 
 from parley_inference_image import events
 from parley_inference_image.job import Ask, Job, State
+from parley_inference_image.work import Work
 
 _STATES = {
     State.PENDING_HOLD: image_job_pb2.ImageJob.QUEUED,  # not reachable: such a job is never returned
@@ -67,8 +69,8 @@ def to_message(job: Job) -> image_job_pb2.ImageJob:
         position=job.position,
         error=job.error,
         charged_micros=job.charged_micros,
-        create_time=_time(job.created_at),
-        end_time=_time(job.ended_at),
+        create_time=to_timestamp(job.created_at),
+        end_time=to_timestamp(job.ended_at),
     )
 
 
@@ -85,9 +87,26 @@ def to_event(event: events.Event, seq: int) -> image_job_pb2.ImageJobEvent:
             return image_job_pb2.ImageJobEvent(type="heartbeat", seq=seq)
 
 
-def _time(moment: dt.datetime | None) -> Timestamp | None:
+def to_timestamp(moment: dt.datetime | None) -> Timestamp | None:
+    """Write a moment, if there is one."""
     if moment is None:
         return None
     stamp = Timestamp()
     stamp.FromDatetime(moment)
     return stamp
+
+
+def to_work(work: Work) -> work_pb2.Work:
+    """Write what a job was to its hold."""
+    ended = work_pb2.Work.DONE if work.acknowledged else work_pb2.Work.OWED
+    return work_pb2.Work(
+        id=str(work.id),
+        user_id="" if work.user_id is None else str(work.user_id),
+        model=work.model,
+        price_version=work.price_version,
+        state=work_pb2.Work.OPEN if work.ended_at is None else ended,
+        due=work.due,
+        quantity=credit_pb2.Quantity(pixel_steps=work.pixel_steps),
+        charged_micros=work.charged_micros,
+        end_time=to_timestamp(work.ended_at),
+    )

@@ -92,3 +92,19 @@ erased_users = sa.Table(
     sa.Column("erased_at", sa.DateTime(timezone=True), nullable=False, server_default=_NOW),
     comment="Kept for a day, which is longer than any access token lives.",
 )
+
+deleted_image_jobs = sa.Table(
+    "deleted_image_jobs",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("price_version", sa.Integer, nullable=False),
+    sa.Column("settlement", sa.Text, nullable=False),
+    sa.Column("settle_pixel_steps", sa.BigInteger, nullable=False),
+    sa.Column("settled_at", sa.DateTime(timezone=True)),
+    sa.Column("charged_micros", sa.BigInteger),
+    sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=False, server_default=_NOW),
+    comment="What the audit of holds needs of a job that was deleted: whose it was is not there.",
+)
+sa.Index("ix_deleted_image_jobs_deleted_at", deleted_image_jobs.c.deleted_at)

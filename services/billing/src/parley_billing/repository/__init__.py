@@ -19,6 +19,7 @@ from parley_billing.repository.promotions import PromotionRepository
 from parley_billing.repository.purchases import PurchaseRepository
 from parley_billing.repository.reports import ReportRepository
 from parley_billing.repository.user_data import UserDataRepository
+from parley_billing.repository.work_audit import WorkAuditRepository
 
 
 class Repository(
@@ -33,5 +34,6 @@ class Repository(
     AuditRepository,
     AuditLogRepository,
     UserDataRepository,
+    WorkAuditRepository,
 ):
     """The ledger in Postgres."""

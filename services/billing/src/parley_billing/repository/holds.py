@@ -27,10 +27,12 @@ _PLACE = sa.text("""
     )
     INSERT INTO billing.holds (id, account_id, user_id, amount_micros, model, price_version, input_price, output_price,
         pixel_step_price, cached_input_price, audio_second_price, max_input_tokens, max_output_tokens, max_pixel_steps,
-        max_audio_seconds, placed_units, expires_at, request_id, trace_id, api_key_id, api_key_limit_micros)
+        max_audio_seconds, placed_units, expires_at, request_id, trace_id, api_key_id, api_key_limit_micros,
+        placed_by)
     SELECT :id, account.id, :user_id, :amount, :model, :price_version, :input_price, :output_price,
         :pixel_step_price, :cached_input_price, :audio_second_price, :max_input_tokens, :max_output_tokens, :max_pixel_steps,
-        :max_audio_seconds, :placed_units, now() + :ttl, :request_id, :trace_id, :api_key_id, :api_key_limit
+        :max_audio_seconds, :placed_units, now() + :ttl, :request_id, :trace_id, :api_key_id, :api_key_limit,
+        :placed_by
     FROM account
     RETURNING *
 """).bindparams(
@@ -201,6 +203,7 @@ class HoldRepository(Base):
                 trace_id=new.origin.trace_id,
                 api_key_id=new.origin.api_key_id,
                 api_key_limit=new.origin.api_key_limit_micros,
+                placed_by=new.origin.placed_by,
             )
         except asyncpg.IntegrityConstraintViolationError as error:
             if error.constraint_name == _KEY_LIMIT:

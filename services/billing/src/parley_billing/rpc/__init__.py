@@ -45,6 +45,7 @@ from parley_billing.rpc.webhooks import WebhookService
 from parley_billing.shop import Shop
 from parley_billing.top_ups import TopUps
 from parley_billing.user_data import UserData
+from parley_billing.work_audit import WorkAuditor
 
 
 def servicers(
@@ -55,6 +56,7 @@ def servicers(
     new_id: Callable[[], uuid.UUID],
     now: Callable[[], dt.datetime],
     shop: Shop = Shop(),  # noqa: B008 - frozen, and sells nothing
+    work: WorkAuditor | None = None,
 ) -> list[tuple[Any, Callable[..., None]]]:
     """Wire the use cases; return what the server serves."""
     billing = Billing(repository, prices, welcome_grant=welcome_grant, new_id=new_id)
@@ -75,6 +77,9 @@ def servicers(
         (UsageService(reports), add_UsageServiceServicer_to_server),
         (StatementService(reports), add_StatementServiceServicer_to_server),
         (AuditLogService(repository), add_AuditLogServiceServicer_to_server),
-        (AuditService(billing), add_AuditServiceServicer_to_server),
+        (
+            AuditService(billing, work or WorkAuditor(repository, {}, now, dt.timedelta())),
+            add_AuditServiceServicer_to_server,
+        ),
         (UserDataService(UserData(repository, new_id)), add_UserDataServiceServicer_to_server),
     ]

@@ -12,3 +12,9 @@ def caller() -> str:
     if principal is None:
         raise Unauthenticated("This call needs a token.")
     return principal.subject
+
+
+def calling_service() -> str:
+    """Return the name of the service that calls; empty when it is a person."""
+    kind, _, name = caller().partition(":")
+    return name if kind == "service" else ""

@@ -14,6 +14,7 @@ from parley_kit.context import current
 from parley_billing.billing import Billing
 from parley_billing.convert import from_maximum, from_quantity, to_hold
 from parley_billing.hold import Origin
+from parley_billing.rpc.caller import calling_service
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _TTL_SECONDS = 900
@@ -39,6 +40,7 @@ class HoldService(hold_service_pb2_grpc.HoldServiceServicer):
                 _trace_id(),
                 uuid.UUID(request.api_key_id) if request.api_key_id else None,
                 request.api_key_limit_micros if request.HasField("api_key_limit_micros") else None,
+                calling_service(),
             ),
         )
         return to_hold(hold)

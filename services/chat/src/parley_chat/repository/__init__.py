@@ -12,7 +12,15 @@ from parley_chat.repository.conversations import ConversationRepository
 from parley_chat.repository.outbox import OutboxRepository
 from parley_chat.repository.running import RunningRepository
 from parley_chat.repository.user_data import UserDataRepository
+from parley_chat.repository.works import WorkRepository
 
 
-class Repository(ConversationRepository, AdmissionRepository, RunningRepository, OutboxRepository, UserDataRepository):
+class Repository(
+    ConversationRepository,
+    AdmissionRepository,
+    RunningRepository,
+    OutboxRepository,
+    UserDataRepository,
+    WorkRepository,
+):
     """Conversations, messages, generations and the outbox in Postgres. `owner` is this process."""

@@ -7,10 +7,10 @@ import uuid
 import sqlalchemy as sa
 
 from parley_chat.generation import Owed
-from parley_chat.models import generations, settlements
+from parley_chat.models import deleted_generations, generations, settlements
 from parley_chat.repository.base import Base, to_usage
 
-_g, _s = generations.c, settlements.c
+_g, _s, _d = generations.c, settlements.c, deleted_generations.c
 _BACKOFF = sa.text("make_interval(secs => least(300, power(2, least(attempts, 12))))")
 
 
@@ -51,6 +51,12 @@ class OutboxRepository(Base):
             await connection.execute(
                 sa.update(generations)
                 .where(_g.id == generation_id, _g.charged_micros != charged_micros)
+                .values(charged_micros=charged_micros)
+            )
+            # A statement of its own: it sees what was deleted while the one before waited.
+            await connection.execute(
+                sa.update(deleted_generations)
+                .where(_d.id == generation_id, _d.charged_micros != charged_micros)
                 .values(charged_micros=charged_micros)
             )
 
