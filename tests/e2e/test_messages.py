@@ -207,6 +207,21 @@ async def test_many_at_once(edge):
     await asyncio.gather(*[four(await Person.sign_up(edge)) for _ in range(5)])
 
 
+async def test_a_plan_gives_more_answers_at_once(edge, operator):
+    person = await Person.sign_up(edge)
+    await operator.allow(person.id, "plus")
+    async with AsyncExitStack() as running:
+        for _ in range(8):
+            path = f"/v1/conversations/{await person.conversation()}/messages:stream"
+            await anext(await running.enter_async_context(person.streaming("POST", path, content=LONG, temperature=0)))
+        answer = await person.call(
+            "POST", f"/v1/conversations/{await person.conversation()}/messages", content="Hello!"
+        )
+        assert refusal(answer)[:2] == (429, "RATE_LIMITED")
+        told = [answer.headers[f"x-ratelimit-{name}"] for name in ("limit", "remaining", "reset")]
+        assert told == ["8", "0", answer.headers["retry-after"]]
+
+
 async def test_a_user_has_four_answers_at_once_and_others_are_not_held_up(me, other):
     async with AsyncExitStack() as running:
         for _ in range(4):

@@ -47,6 +47,7 @@ PUBLIC = {
 # What services call and users may not, with requests that would be served.
 SERVICE = {
     "parley.billing.v1.HoldService/ExtendHold": {"holdId": STRANGER, "maxQuantity": {"inputTokens": 1}},
+    "parley.billing.v1.PlanService/GetUserLimits": {"userId": STRANGER},
     "parley.billing.v1.UserDataService/EraseUser": {"userId": STRANGER},
     "parley.billing.v1.UserDataService/ExportUser": {"userId": STRANGER},
     "parley.chat.v1.WorkService/ListWork": {"afterId": STRANGER, "upToId": STRANGER},

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 from parley.auth.v1 import service_token_service_pb2, service_token_service_pb2_grpc
 from parley.billing.v1 import (
+    allowance_service_pb2,
+    allowance_service_pb2_grpc,
     audit_service_pb2,
     audit_service_pb2_grpc,
     credit_pb2,
@@ -86,6 +90,14 @@ class Operator:
         await self.call(
             holds, "SettleHold", hold_service_pb2.SettleHoldRequest(hold_id=place.hold_id, quantity=quantity)
         )
+
+    async def allow(self, user: str, plan: str) -> None:
+        """Give a user a plan for an hour."""
+        end = Timestamp(seconds=int(time.time()) + 3600)
+        request = allowance_service_pb2.CreateAllowanceRequest(
+            allowance_id=str(uuid.uuid4()), user_id=user, plan=plan, expire_time=end
+        )
+        await self.call(allowance_service_pb2_grpc.AllowanceServiceStub, "CreateAllowance", request)
 
 
 def _right(work: audit_service_pb2.WorkAudit) -> bool:

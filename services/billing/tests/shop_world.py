@@ -47,9 +47,12 @@ CATALOGUE = Catalogue.model_validate(
                 "id": "plus",
                 "display_name": "Plus",
                 "credits_micros": ALLOWANCE,
+                "tokens_per_minute_factor": 4,
+                "max_generations": 8,
                 "stripe_prices": ["price_plus"],
                 "store_products": ["store_plus"],
-            }
+            },
+            {"id": "pro", "display_name": "Pro", "credits_micros": ALLOWANCE, "tokens_per_minute_factor": 10},
         ],
     }
 )
@@ -70,6 +73,7 @@ class ShopClient(Client):
 
     def __init__(self, channel, tokens, stripe):
         super().__init__(channel, tokens)
+        self.channel = channel
         self._top_ups, self._purchases = TopUpServiceStub(channel), PurchaseServiceStub(channel)
         self._webhooks, self._allowances = WebhookServiceStub(channel), AllowanceServiceStub(channel)
         self._all_credits = CreditServiceStub(channel)

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from parley.common.v1.error_reason_pb2 import ErrorReason
-from parley_chat.clients import PreparedPrompt, ResolvedModel, Step
+from parley_chat.clients import PlanLimits, PreparedPrompt, ResolvedModel, Step
 from parley_chat.generation import Price, Usage
 from parley_kit.errors import FailedPrecondition, IdempotencyConflict, NotFound, ParleyError, Unavailable
 
@@ -114,6 +114,22 @@ class FakeRegistry:
         endpoints = () if model in self.gone else self.endpoints
         fallbacks = self.fallbacks if model == MODEL else ()
         return ResolvedModel(model, price, WINDOW, LIMIT, self.tokens_per_minute, endpoints, fallbacks)
+
+
+class FakePlans:
+    """Everybody has `everybody`, but those in `plans`."""
+
+    def __init__(self):
+        self.everybody = PlanLimits()
+        self.plans = {}
+        self.calls = []
+        self.fault = None
+
+    async def limits(self, user_id):
+        self.calls.append(user_id)
+        if self.fault is not None:
+            raise self.fault
+        return self.plans.get(user_id, self.everybody)
 
 
 def words(count, start=0):

@@ -1,15 +1,20 @@
 """What one user may have at once."""
 
 import asyncio
+import time
 import uuid
 
 import pytest
 import sqlalchemy as sa
+import time_machine
+from parley_chat.clients import PlanLimits
 from parley_chat.errors import TooManyGenerations, TooManyTokens
 from parley_chat.generation import Sampling, State, Turn
+from parley_chat.plans import CachedPlans
 from parley_chat.sending import CompletionAsk
+from parley_kit.errors import Unavailable
 
-from .fakes import MODEL, OTHER_MODEL
+from .fakes import MODEL, OTHER_MODEL, FakePlans
 from .world import somebody, text
 
 MOST = 4
@@ -125,6 +130,17 @@ async def test_answers_from_before_the_limit_have_no_slot_and_disturb_nobody(slo
     assert states == [(State.RUNNING,)]
 
 
+async def test_a_plan_gives_more_answers_at_once_and_never_fewer(slow, user):
+    few, many = somebody(), somebody()
+    slow.plans.plans = {few: PlanLimits(max_generations=MOST - 1), many: PlanLimits(max_generations=MOST + 2)}
+    for one, most in ((user, MOST), (few, MOST), (many, MOST + 2)):
+        for _ in range(most):
+            await slow.send(one, await slow.conversation(one))
+        with pytest.raises(TooManyGenerations) as refused:
+            await slow.send(one, await slow.conversation(one))
+        assert refused.value.limit == most
+
+
 ANSWER = 7 + 10  # what one of the fake engine's answers counts
 
 
@@ -159,6 +175,39 @@ async def test_a_minutes_tokens_are_limited_by_what_was_counted(chat, user):
     await refused_tokens(chat.sender.complete(user, ask))
     await chat.say(other := somebody(), await chat.conversation(other))
     await chat.say(user, await chat.conversation(user, model=OTHER_MODEL))
+
+
+async def test_a_plan_gives_a_model_s_tokens_times_so_many(chat, user):
+    chat.registry.tokens_per_minute = ANSWER
+    chat.plans.plans = {user: PlanLimits(tokens_per_minute_factor=3)}
+    for one, most in ((user, 3), (somebody(), 1)):
+        for _ in range(most):
+            await chat.say(one, await chat.conversation(one))
+        assert (await refused_tokens(chat.send(one, await chat.conversation(one)))).limit == most * ANSWER
+
+
+async def test_a_plan_is_asked_for_once_in_a_while(user):
+    asked = FakePlans()
+    asked.plans = {user: PlanLimits(4, 8)}
+    with time_machine.travel(0, tick=False):
+        plans = CachedPlans(asked, seconds=60, timer=time.time)
+        for _ in range(3):
+            assert await plans.limits(user) == PlanLimits(4, 8)
+        asked.plans = {}
+    with time_machine.travel(59, tick=False):
+        assert await plans.limits(user) == PlanLimits(4, 8)
+    with time_machine.travel(61, tick=False):
+        assert await plans.limits(user) == PlanLimits()
+    assert asked.calls == [user, user]
+
+
+async def test_an_untold_plan_is_what_everybody_has_and_is_asked_for_again(user):
+    asked = FakePlans()
+    asked.plans, asked.fault = {user: PlanLimits(4, 8)}, Unavailable("away")
+    plans = CachedPlans(asked, seconds=60)
+    assert await plans.limits(user) == PlanLimits()
+    asked.fault = None
+    assert await plans.limits(user) == PlanLimits(4, 8)
 
 
 async def test_retry_after_is_when_the_window_has_room(chat, user):

@@ -20,7 +20,7 @@ from parley_chat.settlement import Settlements
 from parley_chat.sweeping import Sweep
 from parley_kit.db import new_id
 
-from .fakes import FakeBilling, FakeLlm, FakeRegistry
+from .fakes import FakeBilling, FakeLlm, FakePlans, FakeRegistry
 
 POLICY = RunPolicy(token_timeout=20, attempts=3, patience=20, backoff=0.001, backoff_max=0.002, longest=60)
 
@@ -28,11 +28,12 @@ POLICY = RunPolicy(token_timeout=20, attempts=3, patience=20, backoff=0.001, bac
 class Replica:
     """One process of chat. `other()` is a second one beside it; `die()` is what kill -9 does."""
 
-    def __init__(self, engine, billing=None, registry=None, llm=None, policy=POLICY):
+    def __init__(self, engine, billing=None, registry=None, llm=None, policy=POLICY, plans=None):
         self.engine = engine
         self.billing = billing or FakeBilling()
         self.registry = registry or FakeRegistry()
         self.llm = llm or FakeLlm()
+        self.plans = plans or FakePlans()
         self.policy = policy
         self.repository = Repository(engine, owner=new_id(), lease=dt.timedelta(seconds=30))
         self.settlements = Settlements(self.repository, self.billing)
@@ -52,6 +53,7 @@ class Replica:
             self.repository,
             self.registry,
             self.billing,
+            self.plans,
             self.llm,
             self.manager,
             hold_seconds=600,
@@ -66,7 +68,7 @@ class Replica:
         self.background = []
 
     def other(self):
-        return Replica(self.engine, self.billing, self.registry, self.llm, self.policy)
+        return Replica(self.engine, self.billing, self.registry, self.llm, self.policy, self.plans)
 
     @asynccontextmanager
     async def living(self):

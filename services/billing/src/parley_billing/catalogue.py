@@ -32,11 +32,13 @@ class Package(_Strict):
 
 
 class Plan(_Strict):
-    """Credits that come with each paid period of a subscription and go at its end."""
+    """Credits that come with each paid period of a subscription and go at its end, and what its user may do until then."""
 
     id: Id
     display_name: Name
     credits_micros: Micros
+    tokens_per_minute_factor: Annotated[int, Field(ge=1, le=1000)] = 1
+    max_generations: Annotated[int, Field(ge=0, le=1000)] = 0
     stripe_prices: list[StoreProduct] = []
     store_products: list[StoreProduct] = []
 

@@ -313,6 +313,7 @@ allowances = sa.Table(
 )
 _open = sa.text("ended_at IS NULL")
 sa.Index("ix_allowances_account_id", allowances.c.account_id, postgresql_where=_open)
+sa.Index("ix_allowances_user_id_expires_at", allowances.c.user_id, allowances.c.expires_at)  # plans
 sa.Index("ix_allowances_expires_at_id", allowances.c.expires_at, allowances.c.id, postgresql_where=_open)
 
 work_audits = sa.Table(

@@ -23,7 +23,8 @@ from parley_chat.conversations import Conversations
 from parley_chat.following import Following
 from parley_chat.generation_manager import GenerationManager
 from parley_chat.generation_run import RunPolicy
-from parley_chat.grpc_clients import CachedRegistry, GrpcBilling, GrpcLlm, GrpcRegistry
+from parley_chat.grpc_clients import CachedRegistry, GrpcBilling, GrpcLlm, GrpcPlans, GrpcRegistry
+from parley_chat.plans import CachedPlans
 from parley_chat.repository import Repository
 from parley_chat.rpc.completions import ChatCompletionsServicer
 from parley_chat.rpc.conversations import ConversationServicer
@@ -46,7 +47,9 @@ def build() -> Service:
     auth = open_channel(settings.auth_address, None)
     tokens = ServiceTokenSource(auth, "chat", settings.service_secret())
     registry = CachedRegistry(GrpcRegistry(open_channel(settings.registry_address, tokens)))
-    billing = GrpcBilling(open_channel(settings.billing_address, tokens))
+    to_billing = open_channel(settings.billing_address, tokens)
+    billing = GrpcBilling(to_billing)
+    plans = CachedPlans(GrpcPlans(to_billing), seconds=settings.plan_seconds)
     llm = GrpcLlm(lambda address: open_channel(address, tokens))
     engine = create_engine(settings.required_database_url(), pool_size=settings.database_pool_size)
     repository = Repository(engine, owner=new_id(), lease=dt.timedelta(seconds=settings.lease_seconds))
@@ -69,6 +72,7 @@ def build() -> Service:
         repository,
         registry,
         billing,
+        plans,
         llm,
         manager,
         hold_seconds=settings.hold_seconds,

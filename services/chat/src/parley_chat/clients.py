@@ -53,6 +53,22 @@ class Registry(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class PlanLimits:
+    """What a user's plan gives: tokens per minute, times so many, and answers at once (0: as everybody)."""
+
+    tokens_per_minute_factor: int = 1
+    max_generations: int = 0
+
+
+class Plans(Protocol):
+    """The plans of users."""
+
+    async def limits(self, user_id: uuid.UUID) -> PlanLimits:
+        """Return what a user's plan gives."""
+        ...
+
+
 class Billing(Protocol):
     """Holds. A generation's id is its hold's id and the idempotency key of all these calls."""
 

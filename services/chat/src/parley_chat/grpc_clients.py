@@ -9,15 +9,24 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 import grpc
-from parley.billing.v1 import credit_pb2, hold_pb2, hold_service_pb2, hold_service_pb2_grpc
+from parley.billing.v1 import (
+    credit_pb2,
+    hold_pb2,
+    hold_service_pb2,
+    hold_service_pb2_grpc,
+    plan_service_pb2,
+    plan_service_pb2_grpc,
+)
 from parley.inference.llm.v1 import generation_pb2, llm_service_pb2, llm_service_pb2_grpc
 from parley.registry.v1 import catalog_service_pb2, catalog_service_pb2_grpc, model_pb2
 from parley_kit.clients import stream
 from parley_kit.context import api_key
 from parley_kit.errors import DeadlineExceeded, Unavailable
 
-from parley_chat.clients import PreparedPrompt, Registry, ResolvedModel, Step
+from parley_chat.clients import PlanLimits, PreparedPrompt, Registry, ResolvedModel, Step
 from parley_chat.generation import Price, Sampling, Turn, Usage
+
+_PLAN_SECONDS = 1.0  # who has to wait longer is served by what everybody has
 
 
 class GrpcRegistry:
@@ -129,6 +138,19 @@ class GrpcBilling:
     async def release(self, hold_id: uuid.UUID) -> None:
         """Release a hold."""
         await self._holds.ReleaseHold(hold_service_pb2.ReleaseHoldRequest(hold_id=str(hold_id)))
+
+
+class GrpcPlans:
+    """Users' plans, from billing over gRPC."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._plans = plan_service_pb2_grpc.PlanServiceStub(channel)
+
+    async def limits(self, user_id: uuid.UUID) -> PlanLimits:
+        """Return what a user's plan gives."""
+        request = plan_service_pb2.GetUserLimitsRequest(user_id=str(user_id))
+        limits = await self._plans.GetUserLimits(request, timeout=_PLAN_SECONDS)
+        return PlanLimits(limits.tokens_per_minute_factor, limits.max_generations)
 
 
 class GrpcLlm:

@@ -24,6 +24,7 @@ LOST = Counter("parley_chat_lost_leases", "Generations that another replica took
 ENGINE_FAILURES = Counter("parley_chat_engine_failures", "Attempts of an engine that failed.", ["model"])
 OUTBOX_DEPTH = Gauge("parley_chat_outbox_depth", "Settlements and releases that billing has not acknowledged.")
 FALLBACKS = Counter("parley_chat_fallbacks", "Answers by another model than was asked for.", ["model", "served"])
+PLANS_UNKNOWN = Counter("parley_chat_plans_unknown", "Users' plans that billing did not tell: the default counted.")
 EXTENSIONS = Counter("parley_chat_hold_extensions", "Holds that were extended by a slice.")
 EXTENSIONS_REFUSED = Counter("parley_chat_hold_extensions_refused", "Answers that no more could be held for.")
 REFUSED = Counter("parley_chat_settlements_refused", "Settlements that billing refused for good: delivered, not paid.")

@@ -29,7 +29,7 @@ from parley_kit.db import new_id
 from parley_kit.errors import IdempotencyConflict, NotFound, ParleyError, Unavailable
 
 from parley_chat import metrics
-from parley_chat.clients import Billing, Llm, PreparedPrompt, Registry, ResolvedModel
+from parley_chat.clients import Billing, Llm, Plans, PreparedPrompt, Registry, ResolvedModel
 from parley_chat.conversation import alternate, fingerprint
 from parley_chat.errors import GenerationRunning, ModelUnavailable, OutputLimitExceeded
 from parley_chat.event_log import EventLog
@@ -87,6 +87,7 @@ class Sender:
         repository: Repository,
         registry: Registry,
         billing: Billing,
+        plans: Plans,
         llm: Llm,
         manager: GenerationManager,
         *,
@@ -98,6 +99,7 @@ class Sender:
         self._repository = repository
         self._registry = registry
         self._billing = billing
+        self._plans = plans
         self._llm = llm
         self._manager = manager
         self._hold_seconds = hold_seconds
@@ -212,8 +214,7 @@ class Sender:
         self, claim: Claim, message_count: int, model: ResolvedModel, turns: Sequence[Turn], sampling: Sampling
     ) -> tuple[PreparedPrompt, Served | None] | None:
         """Claim while the prompt is counted, by a fallback if need be; None when the claim was lost to another request."""
-        limits = Limits(self._max_generations_per_user, model.tokens_per_minute)
-        claiming = asyncio.create_task(self._repository.claim(claim, message_count, limits, _CLAIM_LASTS))
+        claiming = asyncio.create_task(self._claim_within_limits(claim, message_count, model))
         try:
             admitted = await self._prepare(model, turns, sampling.max_output_tokens or 0)
         except BaseException:
@@ -221,6 +222,14 @@ class Sender:
                 await self._repository.forget(claim.id)
             raise
         return admitted if await claiming else None
+
+    async def _claim_within_limits(self, claim: Claim, message_count: int, model: ResolvedModel) -> bool:
+        plan = await self._plans.limits(claim.user_id)
+        limits = Limits(
+            max(self._max_generations_per_user, plan.max_generations),
+            model.tokens_per_minute * plan.tokens_per_minute_factor,
+        )
+        return await self._repository.claim(claim, message_count, limits, _CLAIM_LASTS)
 
     async def _prepare(
         self, model: ResolvedModel, turns: Sequence[Turn], max_output_tokens: int

@@ -51,6 +51,9 @@ class Settings(ServiceSettings):
     max_generations_per_user: int = Field(
         4, ge=1, le=1000, description="Unfinished answers that one user may have; more are refused (429)."
     )
+    plan_seconds: float = Field(
+        60, ge=1, le=3600, description="How long a user's plan is remembered: a new one takes that long to count."
+    )
     shutdown_grace_seconds: float = Field(
         3, ge=0, description="How long answers may run on after SIGTERM before another replica gets them."
     )

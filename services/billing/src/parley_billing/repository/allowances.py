@@ -59,6 +59,8 @@ _OPEN = sa.text(f"""
     WHERE account.user_id = :user_id AND allowance.ended_at IS NULL
     ORDER BY expires_at, id LIMIT 1000
 """)  # noqa: S608 - of our own parts
+# The plan stays when its credits are used up; what was paid for and went back has its end set to that moment.
+_PLANS = sa.text("SELECT DISTINCT plan FROM billing.allowances WHERE user_id = :user_id AND expires_at > now()")
 _INDEBTED = sa.text("""
     SELECT id FROM billing.accounts WHERE owed_micros > 0 AND balance_micros > held_micros AND id > :after
     ORDER BY id LIMIT 100
@@ -88,6 +90,10 @@ class AllowanceRepository(Units):
         spent = spent_of(lefts, rows[0].charged, rows[0].balance)
         open_ones = zip(rows, lefts, spent, strict=True)
         return [_to_allowance(row, left - gone) for row, left, gone in open_ones if left > gone]
+
+    async def living_plans(self, user_id: uuid.UUID) -> list[str]:
+        """Return the ids of the plans whose paid time is not over for a user."""
+        return [row.plan for row in await self._rows(_PLANS, user_id=user_id)]
 
     async def due_allowances(
         self, after: tuple[dt.datetime, uuid.UUID]

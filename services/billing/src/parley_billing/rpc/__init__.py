@@ -13,6 +13,7 @@ from parley.billing.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to
 from parley.billing.v1.credit_service_pb2_grpc import add_CreditServiceServicer_to_server
 from parley.billing.v1.grant_service_pb2_grpc import add_GrantServiceServicer_to_server
 from parley.billing.v1.hold_service_pb2_grpc import add_HoldServiceServicer_to_server
+from parley.billing.v1.plan_service_pb2_grpc import add_PlanServiceServicer_to_server
 from parley.billing.v1.promotion_service_pb2_grpc import add_PromotionServiceServicer_to_server
 from parley.billing.v1.purchase_service_pb2_grpc import add_PurchaseServiceServicer_to_server
 from parley.billing.v1.statement_service_pb2_grpc import add_StatementServiceServicer_to_server
@@ -26,6 +27,7 @@ from parley_billing.billing import Billing
 from parley_billing.clients import Prices
 from parley_billing.grants import Grants
 from parley_billing.payment_events import PaymentEvents
+from parley_billing.plans import Plans
 from parley_billing.promotions import Promotions
 from parley_billing.reports import Reports
 from parley_billing.repository import Repository
@@ -35,6 +37,7 @@ from parley_billing.rpc.audit_log import AuditLogService
 from parley_billing.rpc.credits import CreditService
 from parley_billing.rpc.grants import GrantService
 from parley_billing.rpc.holds import HoldService
+from parley_billing.rpc.plans import PlanService
 from parley_billing.rpc.promotions import PromotionService
 from parley_billing.rpc.purchases import PurchaseService
 from parley_billing.rpc.statements import StatementService
@@ -74,6 +77,7 @@ def servicers(
         (WebhookService(shop, events, new_id), add_WebhookServiceServicer_to_server),
         (PurchaseService(top_ups, repository), add_PurchaseServiceServicer_to_server),
         (AllowanceService(allowances), add_AllowanceServiceServicer_to_server),
+        (PlanService(Plans(repository, shop.catalogue)), add_PlanServiceServicer_to_server),
         (UsageService(reports), add_UsageServiceServicer_to_server),
         (StatementService(reports), add_StatementServiceServicer_to_server),
         (AuditLogService(repository), add_AuditLogServiceServicer_to_server),
