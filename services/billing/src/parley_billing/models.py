@@ -302,6 +302,14 @@ allowances = sa.Table(
     sa.Column("ended_at", _moment),
     sa.Column("granted_by", sa.Text, nullable=False, server_default=""),
     sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    sa.Column("claimed_end", _moment, comment="When it would end, had its money not gone back."),
+    sa.Column("restored_micros", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column(
+        "restored_from",
+        UUID(as_uuid=True),
+        sa.ForeignKey("billing.allowances.id"),
+        comment="The one that this gives again.",
+    ),
     sa.UniqueConstraint("source", "reference"),
     sa.CheckConstraint("source IN ('stripe', 'revenuecat', 'operator')", name="source"),
     sa.CheckConstraint("amount_micros > 0", name="amount_positive"),
@@ -310,10 +318,17 @@ allowances = sa.Table(
     sa.CheckConstraint(
         "(ended_at IS NOT NULL) = (spent_micros + expired_micros = amount_micros)", name="ended_with_nothing_left"
     ),
+    sa.CheckConstraint("restored_micros BETWEEN 0 AND expired_micros", name="restored_at_most_expired"),
 )
 _open = sa.text("ended_at IS NULL")
 sa.Index("ix_allowances_account_id", allowances.c.account_id, postgresql_where=_open)
 sa.Index("ix_allowances_user_id_expires_at", allowances.c.user_id, allowances.c.expires_at)  # plans
+sa.Index("ix_allowances_reference", allowances.c.reference, postgresql_where=allowances.c.source != "operator")
+sa.Index(
+    "ix_allowances_restored_from",
+    allowances.c.restored_from,
+    postgresql_where=allowances.c.restored_from.is_not(None),
+)
 sa.Index("ix_allowances_expires_at_id", allowances.c.expires_at, allowances.c.id, postgresql_where=_open)
 
 work_audits = sa.Table(

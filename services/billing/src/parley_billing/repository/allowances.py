@@ -43,7 +43,6 @@ _ADD = sa.text("""
     ON CONFLICT (source, reference) DO NOTHING
     RETURNING id
 """)
-_END_NOW = sa.text("UPDATE billing.allowances SET expires_at = least(expires_at, now()) WHERE id = :id")
 _ALLOWANCE = "SELECT *, amount_micros - spent_micros - expired_micros AS left FROM billing.allowances WHERE {}"
 _BY_REFERENCE = sa.text(_ALLOWANCE.format("source = :source AND reference = :reference"))
 _DUE = sa.text("""
@@ -159,13 +158,6 @@ async def grant(unit: Unit, new: NewAllowance) -> bool:
     if added:
         await unit.book(account, "allowance", str(new.id), ALLOWANCES, credited=new.amount_micros)
     return bool(added)
-
-
-async def end(unit: Unit, account: Account, allowance_id: uuid.UUID) -> None:
-    """Let an allowance end now instead of at its time; what was charged until now was charged in the old order."""
-    await attribute(unit, account)
-    await unit.rows(_END_NOW, id=allowance_id)
-    await expire(unit, account)
 
 
 async def expire(unit: Unit, account: Account) -> int:

@@ -25,7 +25,8 @@ from parley_billing.payment_event import (
     Told,
 )
 from parley_billing.purchase import Claim, ClaimState, Purchase, State
-from parley_billing.repository.allowances import attribute, end, grant
+from parley_billing.repository.allowances import attribute, grant
+from parley_billing.repository.claimed_allowances import follow_claims
 from parley_billing.repository.purchases import ADD, to_purchase, to_values
 from parley_billing.repository.unit import Account, Unit, Units
 
@@ -63,10 +64,6 @@ _CLAIM = sa.text("""
             > array_position(ARRAY['OPEN', 'WON', 'LOST'], claim.state) THEN excluded.state ELSE claim.state END
 """).bindparams(sa.bindparam("amount", type_=sa.BigInteger))
 _CLAIMS = sa.text("SELECT * FROM billing.claims WHERE payment = :payment")
-_ALLOWANCE = sa.text("""
-    SELECT id, account_id FROM billing.allowances
-    WHERE reference = :payment AND source <> 'operator' AND ended_at IS NULL
-""")
 _EVENTS = sa.text("""
     SELECT * FROM billing.payment_events
     WHERE seq < :before AND (CAST(:purchase_id AS uuid) IS NULL OR purchase_id = :purchase_id)
@@ -175,11 +172,10 @@ async def _claimed(unit: Unit, claim: Claim) -> Told:
             return Told(Outcome.UNCHANGED, purchase.id)
         changed = await _reverse(unit, purchase, await unit.account_of(purchase.user_id))
         return Told(Outcome.APPLIED if changed else Outcome.UNCHANGED, purchase.id)
-    allowances = await unit.rows(_ALLOWANCE, payment=claim.payment)
-    if allowances and claim.counts:
-        await end(unit, await unit.account(allowances[0].account_id), allowances[0].id)
-        return Told(Outcome.APPLIED)
-    return Told(Outcome.UNMATCHED)
+    changed_allowance = await _follow_claims(unit, claim.payment)
+    if changed_allowance is None:
+        return Told(Outcome.UNMATCHED)
+    return Told(Outcome.APPLIED if changed_allowance else Outcome.UNCHANGED)
 
 
 async def _renewed(unit: Unit, renewed: Renewed) -> Told:
@@ -187,9 +183,13 @@ async def _renewed(unit: Unit, renewed: Renewed) -> Told:
     await unit.rows(_PAYMENT, id=new.reference)
     if not await grant(unit, new):
         return Told(Outcome.UNCHANGED)
-    if any(claim.counts for claim in await _claims(unit, new.reference)):
-        await end(unit, await unit.account_of(new.user_id), new.id)
+    await _follow_claims(unit, new.reference)
     return Told(Outcome.APPLIED)
+
+
+async def _follow_claims(unit: Unit, payment: str) -> bool | None:
+    claimed = any(claim.counts for claim in await _claims(unit, payment))
+    return await follow_claims(unit, payment, claimed=claimed)
 
 
 async def _lock(unit: Unit, statement: sa.TextClause, **values: Any) -> Purchase | None:

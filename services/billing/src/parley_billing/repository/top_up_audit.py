@@ -56,7 +56,10 @@ TOP_UP_AUDIT = sa.text("""
         + (SELECT count(*) FROM (SELECT * FROM billing.allowances WHERE expired_micros <> 0) AS allowance
             FULL JOIN expired ON expired.allowance = allowance.id::text AND expired.user_id = allowance.user_id
                 AND expired.total = allowance.expired_micros
-            WHERE allowance.id IS NULL OR expired.allowance IS NULL) AS unmatched_allowances,
+            WHERE allowance.id IS NULL OR expired.allowance IS NULL)
+        + (SELECT count(*) FROM (SELECT coalesce(restored_from, id) AS root, sum(restored_micros) AS restored,
+                    coalesce(sum(amount_micros) FILTER (WHERE restored_from IS NOT NULL), 0) AS again
+                FROM billing.allowances GROUP BY 1) AS family WHERE restored <> again) AS unmatched_allowances,
         (SELECT count(*) FROM (SELECT * FROM billing.accounts WHERE kind = 'user') AS account
             FULL JOIN owed ON owed.user_id = account.user_id
             WHERE coalesce(account.owed_micros, -1) <> coalesce(owed.total, 0)) AS drifted_debts
