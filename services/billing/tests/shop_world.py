@@ -29,7 +29,7 @@ from .fake_stripe import KEY, SECRET, event, signed
 from .world import Client, bearer, told
 
 CREDITS, PRICE = 900, 300
-ALLOWANCE = 500
+ALLOWANCE, TRIAL = 500, 40
 AUTHORIZATION, SIGNING_SECRET = "Bearer of-revenuecat", "a secret of RevenueCat's"
 CATALOGUE = Catalogue.model_validate(
     {
@@ -53,6 +53,14 @@ CATALOGUE = Catalogue.model_validate(
                 "store_products": ["store_plus"],
             },
             {"id": "pro", "display_name": "Pro", "credits_micros": ALLOWANCE, "tokens_per_minute_factor": 10},
+            {
+                "id": "tried",
+                "display_name": "Plus, after a taste",
+                "credits_micros": ALLOWANCE,
+                "trial_credits_micros": TRIAL,
+                "stripe_prices": ["price_tried"],
+                "store_products": ["store_tried"],
+            },
         ],
     }
 )
@@ -97,9 +105,9 @@ class ShopClient(Client):
         request = purchase_service_pb2.ListPurchasesRequest(user_id=str(user), **page)
         return await told(self._purchases.ListPurchases(request, metadata=bearer(self._tokens.admin())))
 
-    async def refund(self, purchase, amount=0, request_id="r"):
+    async def refund(self, purchase, amount=0, request_id="r", reason=""):
         request = purchase_service_pb2.RefundPurchaseRequest(
-            purchase_id=purchase, amount_minor=amount, request_id=request_id
+            purchase_id=purchase, amount_minor=amount, request_id=request_id, reason=reason
         )
         return await told(self._purchases.RefundPurchase(request, metadata=bearer(self._tokens.admin())))
 
@@ -117,11 +125,12 @@ class ShopClient(Client):
         request = HttpBody(content_type="application/json", data=body)
         return await told(self._webhooks.ReceiveRevenueCatEvent(request, metadata=metadata))
 
-    async def allow(self, user, allowance_id=None, plan="plus", seconds=3600):
+    async def allow(self, user, allowance_id=None, plan="plus", seconds=3600, reason=""):
         request = allowance_service_pb2.CreateAllowanceRequest(
             allowance_id=str(allowance_id or uuid.uuid4()),
             user_id=str(user),
             plan=plan,
+            reason=reason,
             expire_time=Timestamp(seconds=int(time.time()) // 3600 * 3600 + 3600 + seconds),
         )
         return await told(self._allowances.CreateAllowance(request, metadata=bearer(self._tokens.admin())))

@@ -12,7 +12,7 @@ from parley_billing.upkeep import collect_debts, expire_allowances
 from parley_kit.errors import ParleyError
 
 from .fake_stripe import event
-from .shop_world import ALLOWANCE, CREDITS
+from .shop_world import ALLOWANCE, CREDITS, TRIAL
 from .test_reversals import kinds, wealth
 from .world import GRANT
 
@@ -215,6 +215,17 @@ async def test_stripe_pays_a_plan_s_period(shop, user):
     other = {"id": "in_y", "lines": {"data": [line | {"pricing": {"price_details": {"price": "price_other"}}}]}}
     await shop.tell_stripe(event("invoice.paid", other))
     assert [kept.outcome for kept in (await shop.payment_events(page_size=2)).events] == ["ignored", "unmatched"]
+
+
+@pytest.mark.parametrize(("price", "given"), [("price_plus", 0), ("price_tried", TRIAL)])
+async def test_a_trial_at_stripe_gives_what_the_plan_says(shop, user, price, given):
+    invoice = invoice_of(user)
+    free = invoice["lines"]["data"][0] | {"amount": 0, "pricing": {"price_details": {"price": price}}}
+    await shop.tell_stripe(event("invoice.paid", invoice | {"lines": {"data": [free]}}))
+    assert await shop.credits(user) == (GRANT + given, 0, GRANT + given)
+    discounted = invoice["lines"]["data"][0] | {"amount": 900, "discount_amounts": [{"amount": 900}]}
+    await shop.tell_stripe(event("invoice.paid", invoice | {"id": f"{price}-{user}", "lines": {"data": [discounted]}}))
+    assert await wealth(shop, user) == (GRANT + given + ALLOWANCE, 0, 0)
 
 
 async def test_a_month_s_statement_tells_both(shop, user, repository, end):

@@ -90,7 +90,7 @@ UNDER_RACES = {
         Mutant(
             promotions._REDEEM,
             "AND NOT EXISTS (SELECT FROM billing.redemptions WHERE promotion_id = promotion.id AND user_id = :user_id)",
-            without=("redemptions.pk_redemptions", *ONE_CAUSE),
+            without=("redemptions.pk_redemptions", "redemptions.uq_redemptions_user_id_request_id", *ONE_CAUSE),
         ),
     ),
     "nobody counts the uses": (
@@ -126,6 +126,7 @@ async def drop(url, constraints):
         for constraint in constraints:
             table, _, name = constraint.partition(".")
             await connection.execute(sa.text(f"ALTER TABLE billing.{table} DROP CONSTRAINT IF EXISTS {name}"))
+            await connection.execute(sa.text(f"DROP INDEX IF EXISTS billing.{name}"))  # a unique index is no constraint
     await owner.dispose()
 
 

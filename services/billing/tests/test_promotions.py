@@ -153,3 +153,33 @@ async def test_the_runtime_role_counts_uses_and_changes_nothing_else(rows):
             await rows(f"UPDATE billing.promotions SET {change}")
     with pytest.raises(sa.exc.DBAPIError, match="permission denied"):
         await rows("DELETE FROM billing.promotions")
+
+
+async def test_a_request_is_for_one_code(client, user):
+    first, second = await client.promotion(), await client.promotion()
+    entry = await client.redeem(user, first.code, "r")
+    assert await refusal(client.redeem(user, second.code, "r")) == "IDEMPOTENCY_CONFLICT"
+    assert await client.redeem(user, first.code, "r") == entry
+    assert (await client.get_promotion(second.id)).uses == 0
+    other = uuid.uuid4()
+    await client.redeem(other, second.code, "r")  # another user may call it the same
+    await client.redeem(user, second.code, "another")
+    assert await client.credits(user) == (GRANT + 200, 0, GRANT + 200)
+
+
+async def test_two_codes_at_once_by_one_request_are_one(client, user, repository):
+    await client.credits(user)
+    promotions = [await client.promotion() for _ in range(8)]
+    answers = await asyncio.gather(
+        *(client.redeem(user, promotion.code, "r") for promotion in promotions), return_exceptions=True
+    )
+    refusals = [answer.code for answer in answers if isinstance(answer, ParleyError)]
+    assert refusals == ["IDEMPOTENCY_CONFLICT"] * 7
+    assert await client.credits(user) == (GRANT + 100, 0, GRANT + 100)
+    assert not any((await repository.audit()).drift.values())
+
+
+async def test_requests_without_a_name_are_not_the_same(client, user):
+    for _ in range(2):
+        await client.redeem(user, (await client.promotion()).code)
+    assert await client.credits(user) == (GRANT + 200, 0, GRANT + 200)

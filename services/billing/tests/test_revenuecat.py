@@ -11,7 +11,7 @@ from parley_billing.catalogue import Catalogue
 from parley_billing.revenuecat import RevenueCatWebhook
 from parley_kit.errors import ParleyError
 
-from .shop_world import ALLOWANCE, AUTHORIZATION, CREDITS, rc_event, rc_signed
+from .shop_world import ALLOWANCE, AUTHORIZATION, CREDITS, TRIAL, rc_event, rc_signed
 from .test_reversals import kinds, wealth
 from .world import GRANT
 
@@ -62,6 +62,18 @@ async def test_a_subscription_gives_an_allowance_each_time_it_is_paid(shop, user
     assert await wealth(shop, user) == (GRANT + 2 * ALLOWANCE, 0, 0)
     assert await kinds(shop, user) == [("allowance", ALLOWANCE)] * 2
     assert [one.micros for one in (await shop.all_credits(user)).expiring] == [ALLOWANCE] * 2
+
+
+async def test_a_trial_gives_what_the_plan_says_and_nothing_else(shop, user):
+    free = {"period_type": "TRIAL", "expiration_at_ms": month()}
+    await shop.tell_revenuecat(rc_event("INITIAL_PURCHASE", user, product_id="store_plus", **free))
+    assert await outcome(shop) == "ignored"
+    assert await wealth(shop, user) == (GRANT, 0, 0)
+    await shop.tell_revenuecat(rc_event("INITIAL_PURCHASE", user, product_id="store_tried", **free))
+    assert await wealth(shop, user) == (GRANT + TRIAL, 0, 0)
+    paid = {"period_type": "NORMAL", "is_trial_conversion": True, "expiration_at_ms": month()}
+    await shop.tell_revenuecat(rc_event("RENEWAL", user, product_id="store_plus", **paid))
+    assert await wealth(shop, user) == (GRANT + TRIAL + ALLOWANCE, 0, 0)
 
 
 @pytest.mark.parametrize("refund_first", [True, False])

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from parley_kit.errors import IdempotencyConflict
 
+from parley_billing.audit_log import By
+
 OPERATOR = "operator"
 
 
@@ -27,7 +29,7 @@ class NewAllowance:
     reference: str
     amount_micros: int
     expires_at: dt.datetime
-    granted_by: str = ""
+    by: By | None = None  # the operator who gives it
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from parley_kit.errors import InvalidArgument, Unavailable
 
 from parley_billing import metrics
 from parley_billing.allowance import OPERATOR, Allowance, NewAllowance
+from parley_billing.audit_log import By
 from parley_billing.catalogue import Catalogue
 
 
@@ -46,7 +47,7 @@ class Allowances:
         self._now = now
 
     async def give(
-        self, allowance_id: uuid.UUID, user_id: uuid.UUID, plan_id: str, expires_at: dt.datetime, granted_by: str
+        self, allowance_id: uuid.UUID, user_id: uuid.UUID, plan_id: str, expires_at: dt.datetime, by: By
     ) -> Allowance:
         """Give a plan's credits until a time, once for each id."""
         reference = str(allowance_id)
@@ -55,7 +56,7 @@ class Allowances:
         if plan is None:
             raise InvalidArgument("plan", f"is none of this deployment's: {_known(self._catalogue)}")
         amount = plan.credits_micros
-        new = NewAllowance(allowance_id, user_id, plan.id, OPERATOR, reference, amount, expires_at, granted_by)
+        new = NewAllowance(allowance_id, user_id, plan.id, OPERATOR, reference, amount, expires_at, by)
         if earlier is None:
             if expires_at <= self._now():
                 raise InvalidArgument("expireTime", "is not in the future")

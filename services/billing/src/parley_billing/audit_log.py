@@ -1,4 +1,4 @@
-"""What operators did with credits, as the grants and promotions themselves tell it."""
+"""What operators did with credits. Grants and promotions are never changed and tell it themselves; the rest is written down."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import datetime as dt
 import uuid
 from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True)
+class By:
+    """Who does something, why, and in which request."""
+
+    actor: str
+    reason: str
+    request_id: str
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ Name = Annotated[str, Field(min_length=1, max_length=100)]
 StoreProduct = Annotated[str, Field(min_length=1, max_length=200)]
 Currency = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
 Micros = Annotated[int, Field(ge=1, le=10**15)]
+TrialMicros = Annotated[int, Field(ge=0, le=10**15)]
 Minor = Annotated[int, Field(ge=1, le=10**8)]  # Stripe takes no more than eight digits
 
 
@@ -32,13 +33,17 @@ class Package(_Strict):
 
 
 class Plan(_Strict):
-    """Credits that come with each paid period of a subscription and go at its end, and what its user may do until then."""
+    """Credits that come with each paid period of a subscription, and fewer or none with a free one.
+
+    They go at its end, as does what its user may do until then.
+    """
 
     id: Id
     display_name: Name
     credits_micros: Micros
     tokens_per_minute_factor: Annotated[int, Field(ge=1, le=1000)] = 1
     max_generations: Annotated[int, Field(ge=0, le=1000)] = 0
+    trial_credits_micros: TrialMicros = 0
     stripe_prices: list[StoreProduct] = []
     store_products: list[StoreProduct] = []
 

@@ -204,6 +204,31 @@ redemptions = sa.Table(
     sa.Column("created_at", _moment, nullable=False, server_default=_now),
     comment="Immutable. One use a user of each promotion.",
 )
+sa.Index(
+    "uq_redemptions_user_id_request_id",
+    redemptions.c.user_id,
+    redemptions.c.request_id,
+    unique=True,
+    postgresql_where=redemptions.c.request_id != "",
+)
+
+operator_actions = sa.Table(
+    "operator_actions",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("reference", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("target", UUID(as_uuid=True), nullable=False),
+    sa.Column("details", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, server_default=""),
+    sa.Column("request_id", sa.Text, nullable=False, server_default=""),
+    sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    sa.UniqueConstraint("action", "reference"),
+    sa.CheckConstraint("action IN ('create_allowance', 'refund_purchase')", name="action"),
+    comment="Immutable. What operators did that no immutable row of its own tells.",
+)
+sa.Index("ix_operator_actions_created_at_id", operator_actions.c.created_at, operator_actions.c.id)
 
 purchases = sa.Table(
     "purchases",

@@ -107,7 +107,14 @@ class PromotionStore(Protocol):
         ...
 
     async def redeem(self, code: str, user_id: uuid.UUID, request_id: str, transfer_id: uuid.UUID) -> bool:
-        """Credit a user; False when the code is not open to that user, or there is no account."""
+        """Credit a user; False when the code is not open to that user, or there is no account.
+
+        IdempotencyConflict when the request has redeemed another code in this moment.
+        """
+        ...
+
+    async def code_of(self, user_id: uuid.UUID, request_id: str) -> str | None:
+        """Return the code that a user has redeemed by a request."""
         ...
 
     async def redemption(self, code: str, user_id: uuid.UUID) -> Redemption | None:
@@ -150,6 +157,8 @@ class Promotions:
     async def redeem(self, user_id: uuid.UUID, text: str, request_id: str) -> Entry:
         """Credit a user for a code, once, and return the entry; again for the request that did so."""
         code = read_code(text)
+        if request_id and await self._store.code_of(user_id, request_id) not in (None, code):
+            raise IdempotencyConflict("requestId")
         # A second round is for the account that the first one opened.
         for _ in range(2):
             redeemed = await self._store.redeem(code, user_id, request_id, self._new_id())

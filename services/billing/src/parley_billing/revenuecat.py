@@ -92,8 +92,11 @@ def _bought(event: Mapping[str, Any], catalogue: Catalogue, new_id: uuid.UUID) -
     if isinstance(sold, Package):
         new = NewPurchase(new_id, user_id, payment, REVENUECAT, sold.id, sold.credits_micros, 0, "")
         return Bought(new, payment)
+    credits_micros = sold.trial_credits_micros if event.get("period_type") == "TRIAL" else sold.credits_micros
+    if not credits_micros:
+        return _IGNORED
     expires_at = dt.datetime.fromtimestamp(event["expiration_at_ms"] / 1000, dt.UTC)
-    return Renewed(NewAllowance(new_id, user_id, sold.id, REVENUECAT, payment, sold.credits_micros, expires_at))
+    return Renewed(NewAllowance(new_id, user_id, sold.id, REVENUECAT, payment, credits_micros, expires_at))
 
 
 def _refunded(event: Mapping[str, Any], state: ClaimState) -> Claimed:

@@ -76,9 +76,12 @@ def _of_dispute(dispute: Mapping[str, Any]) -> What:
 
 
 def _of_invoice(invoice: Mapping[str, Any], catalogue: Catalogue, new_id: uuid.UUID) -> What:
-    """Return an allowance for the last period that an invoice pays for; a change in mid-period gives none."""
+    """Return an allowance for the last period that an invoice pays for; a change in mid-period gives none.
+
+    Stripe invoices a trial, too: by a line of no amount. (Discounts stand beside the amount, which stays as it is.)
+    """
     periods = [
-        (line["period"]["end"], plan)
+        (line["period"]["end"], plan.trial_credits_micros if line.get("amount") == 0 else plan.credits_micros, plan)
         for line in invoice["lines"]["data"]
         if (plan := _plan(line, catalogue)) and not _is_proration(line)
     ]
@@ -87,9 +90,11 @@ def _of_invoice(invoice: Mapping[str, Any], catalogue: Catalogue, new_id: uuid.U
     user_id = _uuid(_subscription(invoice).get("metadata"), "user_id")
     if user_id is None:
         return _UNMATCHED
-    end, plan = max(periods, key=lambda period: period[0])
+    end, credits_micros, plan = max(periods, key=lambda period: period[0])
+    if not credits_micros:
+        return _IGNORED
     expires_at = dt.datetime.fromtimestamp(end, dt.UTC)
-    return Renewed(NewAllowance(new_id, user_id, plan.id, STRIPE, invoice["id"], plan.credits_micros, expires_at))
+    return Renewed(NewAllowance(new_id, user_id, plan.id, STRIPE, invoice["id"], credits_micros, expires_at))
 
 
 def _subscription(invoice: Mapping[str, Any]) -> Mapping[str, Any]:

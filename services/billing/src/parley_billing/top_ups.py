@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from parley_kit.errors import FailedPrecondition, InvalidArgument, NotFound
+from parley_kit.errors import FailedPrecondition, IdempotencyConflict, InvalidArgument, NotFound
 
+from parley_billing.audit_log import By
 from parley_billing.catalogue import Catalogue, Package
 from parley_billing.payment_event import Claimed, Event, NotPaid, Paid, Told
 from parley_billing.purchase import STRIPE, NewPurchase, Purchase, State
@@ -60,6 +61,12 @@ class PurchaseStore(Protocol):
 
     async def set_session(self, purchase_id: uuid.UUID, session: str, url: str) -> None:
         """Keep where a purchase is paid, unless it is known."""
+        ...
+
+    async def note_refund(
+        self, action_id: uuid.UUID, purchase_id: uuid.UUID, request: str, details: str, by: By
+    ) -> str:
+        """Write down that money is to be given back; return what was written for this request at first."""
         ...
 
     async def purchases(
@@ -142,14 +149,20 @@ class TopUps:
         """Return a user's purchases, newest first."""
         return await self._store.purchases(user_id, before, limit)
 
-    async def refund(self, purchase_id: uuid.UUID, amount_minor: int, request_id: str) -> Purchase:
-        """Give money back, once for each request, and take the credits back."""
+    async def refund(self, purchase_id: uuid.UUID, amount_minor: int, request_id: str, by: By) -> Purchase:
+        """Give money back, once for each request, and take the credits back.
+
+        Who does so is written down before Stripe is asked: no money goes that the log does not know of.
+        """
         checkouts = self._required()
         purchase = await self.get(purchase_id)
         if purchase.provider != STRIPE or purchase.payment is None or purchase.state is not State.PAID:
             raise FailedPrecondition("Only what was paid through Stripe can be given back through Stripe.")
         if amount_minor > purchase.amount_minor:
             raise InvalidArgument("amountMinor", f"is more than the {purchase.amount_minor} that were paid")
+        details = f"{amount_minor} minor units of {purchase.currency}" if amount_minor else "all that is left"
+        if await self._store.note_refund(self._new_id(), purchase.id, request_id, details, by) != details:
+            raise IdempotencyConflict("requestId")
         claimed = await checkouts.refund(purchase, amount_minor, request_id)
         await self._tell(Event(STRIPE, f"refund:{purchase.id}:{request_id}", "refund", claimed))
         return await self.get(purchase.id)

@@ -14,6 +14,7 @@ from parley_billing.repository.audit import AuditRepository
 from parley_billing.repository.audit_log import AuditLogRepository
 from parley_billing.repository.grants import GrantRepository
 from parley_billing.repository.holds import HoldRepository
+from parley_billing.repository.operator_actions import OperatorActionRepository
 from parley_billing.repository.payment_events import PaymentEventRepository
 from parley_billing.repository.promotions import PromotionRepository
 from parley_billing.repository.purchases import PurchaseRepository
@@ -33,6 +34,7 @@ class Repository(
     ReportRepository,
     AuditRepository,
     AuditLogRepository,
+    OperatorActionRepository,
     UserDataRepository,
     WorkAuditRepository,
 ):

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from parley_billing.allowance import Allowance, NewAllowance, expiring_of, spent_of
 from parley_billing.models import ALLOWANCES, DEBTS
+from parley_billing.repository.operator_actions import NOTE
 from parley_billing.repository.unit import Account, Unit, Units
 
 # Placed before its time was over: `held` may still be charged to it.
@@ -73,7 +74,20 @@ class AllowanceRepository(Units):
     async def grant_allowance(self, new: NewAllowance) -> bool:
         """Credit a user, who has an account; False when there is such an allowance already."""
         async with self._unit() as unit:
-            return await grant(unit, new)
+            granted = await grant(unit, new)
+            if granted and new.by:
+                await unit.rows(
+                    NOTE,
+                    id=new.id,
+                    action="create_allowance",
+                    reference=new.reference,
+                    actor=new.by.actor,
+                    target=new.user_id,
+                    details=f"{new.amount_micros} micros, plan {new.plan}, until {new.expires_at:%Y-%m-%d %H:%M} UTC",
+                    reason=new.by.reason,
+                    request_id=new.by.request_id,
+                )
+            return granted
 
     async def allowance(self, source: str, reference: str) -> Allowance | None:
         """Return an allowance; what is left may be less, by what was charged since it was last shared out."""
@@ -153,7 +167,7 @@ async def grant(unit: Unit, new: NewAllowance) -> bool:
         reference=new.reference,
         amount=new.amount_micros,
         expires_at=new.expires_at,
-        granted_by=new.granted_by,
+        granted_by=new.by.actor if new.by else "",
     )
     if added:
         await unit.book(account, "allowance", str(new.id), ALLOWANCES, credited=new.amount_micros)

@@ -19,6 +19,8 @@ _EVENTS = sa.text("""
         SELECT id, created_at, created_by, 'create_promotion', id,
             amount_micros || ' micros, ' || max_uses || ' uses', reason, request_id
         FROM billing.promotions
+        UNION ALL
+        SELECT id, created_at, actor, action, target, details, reason, request_id FROM billing.operator_actions
     ) AS event
     WHERE (created_at, id) < (:created_at, :id)
     ORDER BY created_at DESC, id DESC LIMIT :limit

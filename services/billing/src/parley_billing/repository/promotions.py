@@ -6,6 +6,7 @@ import uuid
 from typing import Any
 
 import sqlalchemy as sa
+from parley_kit.errors import IdempotencyConflict
 
 from parley_billing.models import PROMOTION
 from parley_billing.promotions import NewPromotion, Promotion, Redemption
@@ -60,6 +61,12 @@ _REDEMPTION = sa.text(f"""
     WHERE promotion.code = :code AND redemption.user_id = :user_id
 """)  # noqa: S608 - of our own parts
 
+_CODE_OF = sa.text("""
+    SELECT promotion.code FROM billing.redemptions AS redemption
+    JOIN billing.promotions AS promotion ON promotion.id = redemption.promotion_id
+    WHERE redemption.user_id = :user_id AND redemption.request_id = :request_id AND redemption.request_id <> ''
+""")
+
 
 class PromotionRepository(Base):
     """Promotions, and credits given for their codes."""
@@ -89,14 +96,24 @@ class PromotionRepository(Base):
         return _to_promotion(rows[0]) if rows else None
 
     async def redeem(self, code: str, user_id: uuid.UUID, request_id: str, transfer_id: uuid.UUID) -> bool:
-        """Credit a user; False when the code is not open to that user, or there is no account."""
+        """Credit a user; False when the code is not open to that user, or there is no account.
+
+        IdempotencyConflict when the request has redeemed another code in this moment.
+        """
         values = {"code": code, "user_id": user_id, "request_id": request_id, "transfer_id": transfer_id}
         try:
             return bool(await self._rows(_REDEEM, **values))
         except sa.exc.IntegrityError:
-            if await self.redemption(code, user_id) is None:
-                raise
-            return False
+            if await self.redemption(code, user_id) is not None:
+                return False
+            if request_id and await self.code_of(user_id, request_id) is not None:
+                raise IdempotencyConflict("requestId") from None
+            raise
+
+    async def code_of(self, user_id: uuid.UUID, request_id: str) -> str | None:
+        """Return the code that a user has redeemed by a request."""
+        rows = await self._rows(_CODE_OF, user_id=user_id, request_id=request_id)
+        return rows[0].code if rows else None
 
     async def redemption(self, code: str, user_id: uuid.UUID) -> Redemption | None:
         """Return how a user has redeemed a code."""

@@ -11,7 +11,7 @@ from parley.billing.v1 import allowance_service_pb2, allowance_service_pb2_grpc
 from parley_billing.allowances import Allowances
 from parley_billing.convert import from_moment
 from parley_billing.convert_top_ups import to_allowance
-from parley_billing.rpc.caller import caller
+from parley_billing.rpc.caller import acting
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -31,7 +31,7 @@ class AllowanceService(allowance_service_pb2_grpc.AllowanceServiceServicer):
             uuid.UUID(request.user_id),
             request.plan,
             from_moment("expireTime", request.expire_time),
-            caller(),
+            acting(request.reason),
         )
         return to_allowance(given)
 

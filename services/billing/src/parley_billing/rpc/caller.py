@@ -5,6 +5,8 @@ from __future__ import annotations
 from parley_kit.context import current
 from parley_kit.errors import Unauthenticated
 
+from parley_billing.audit_log import By
+
 
 def caller() -> str:
     """Return the subject of the calling token: `service:operator`, or the id of a person."""
@@ -12,6 +14,11 @@ def caller() -> str:
     if principal is None:
         raise Unauthenticated("This call needs a token.")
     return principal.subject
+
+
+def acting(reason: str) -> By:
+    """Return who acts for a reason, and in which request."""
+    return By(caller(), reason, current().request_id)
 
 
 def calling_service() -> str:

@@ -17,6 +17,7 @@ from parley_billing.convert_top_ups import (
     to_purchase,
 )
 from parley_billing.repository import Repository
+from parley_billing.rpc.caller import acting
 from parley_billing.top_ups import TopUps
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -46,7 +47,9 @@ class PurchaseService(purchase_service_pb2_grpc.PurchaseServiceServicer):
         self, request: purchase_service_pb2.RefundPurchaseRequest, context: Context
     ) -> purchase_pb2.Purchase:
         """Give money back."""
-        refunded = await self._top_ups.refund(uuid.UUID(request.purchase_id), request.amount_minor, request.request_id)
+        refunded = await self._top_ups.refund(
+            uuid.UUID(request.purchase_id), request.amount_minor, request.request_id, acting(request.reason)
+        )
         return to_purchase(refunded, for_operator=True)
 
     async def ListPaymentEvents(
