@@ -151,14 +151,16 @@ class FakeLlm:
     """(address, continuation) of each attempt."""
     running: int = 0
     prompts: list[list[tuple[str, str]]] = field(default_factory=list)
+    salts: set[str] = field(default_factory=set)
 
     async def prepare(self, address, model, prompt, max_output_tokens):
         tokens = sum(len(turn.content.split()) for turn in prompt)
         dropped = tuple(range(max(0, len(prompt) - 5)))
         return PreparedPrompt(tokens, dropped, min(max_output_tokens or LIMIT, LIMIT))
 
-    async def generate(self, address, generation_id, model, prompt, continuation, sampling):
+    async def generate(self, address, generation_id, model, prompt, continuation, sampling, *, cache_salt):
         self.attempts.append((address, continuation))
+        self.salts.add(cache_salt)
         self.prompts.append([(turn.role, turn.content) for turn in prompt])
         dies = self.die_after.pop(0) if self.die_after else None
         done = len(continuation.split())

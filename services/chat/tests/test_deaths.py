@@ -67,8 +67,7 @@ async def test_a_replica_that_dies_is_continued_from_its_checkpoint(chat, user):
         await dead.die()
     chat.llm.gate = None
     reading = asyncio.create_task(chat.events(generation))
-    await chat.let_time_pass()
-    await chat.sweep.take_over()
+    await chat.take_over()
     assert text(await reading) == words(10)
     assert chat.llm.attempts[-1][1] == words(4)
     _, answer = await chat.messages(user, conversation)
@@ -90,8 +89,7 @@ async def test_text_after_the_last_checkpoint_is_told_anew_from_the_start(chat, 
     lost = log.ready(0)[-1].seq
     await dead.die()
     chat.llm.gate = None
-    await chat.let_time_pass()
-    await chat.sweep.take_over()
+    await chat.take_over()
     events = await chat.events(generation, after=lost)
     assert kinds(events)[0] == "start"
     assert text(events) == words(10)
@@ -106,9 +104,8 @@ async def test_a_replica_that_lost_its_lease_writes_nothing_any_more(chat, user)
     generation = await slow.send(user, conversation)
     await chat.until(lambda: slow.manager.log(generation).delta_count == 2)
     await slow.manager.checkpoint()
-    await chat.let_time_pass()
     chat.llm.gate = slow.llm.gate
-    await chat.sweep.take_over()
+    await chat.take_over()
     slow.llm.gate.release()
     for _ in range(40):
         slow.llm.gate.release()
@@ -127,9 +124,8 @@ async def test_the_end_of_a_replica_that_lost_its_lease_is_not_stored(chat, user
     generation = await slow.send(user, conversation)
     await chat.until(lambda: slow.manager.log(generation).delta_count == 2)
     await slow.manager.checkpoint()
-    await chat.let_time_pass()
     chat.llm.gate = asyncio.Semaphore(0)
-    await chat.sweep.take_over()
+    await chat.take_over()
     for _ in range(20):
         slow.llm.gate.release()
     await chat.until(lambda: slow.manager.log(generation) is None)

@@ -71,8 +71,7 @@ async def test_turns_alternate_after_an_answer_without_a_word(chat, user):
     await dying.manager.checkpoint()
     await dying.die()
     chat.llm.gate = None
-    await chat.let_time_pass()
-    await chat.sweep.take_over()  # which reads the prompt anew
+    await chat.take_over()  # which reads the prompt anew
     assert text(await chat.events(generation)) == words(10)
     assert chat.llm.prompts[-2:] == [[("user", "first\n\nsecond")]] * 2
     assert [message.content for message in await chat.messages(user, conversation)][::2] == ["first", "second"]
@@ -145,8 +144,7 @@ async def test_a_reader_whose_answer_moves_away_while_the_database_is_gone_waits
     await chat.until(lambda: chat.manager.log(generation) is None)
     other = chat.other()
     chat.llm.gate = None
-    await chat.let_time_pass()
-    await other.sweep.take_over()
+    await other.take_over()
     events = await reading
     assert failures == []
     assert text(events) == words(10)

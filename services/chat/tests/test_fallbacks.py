@@ -7,6 +7,7 @@ import json
 import pytest
 from parley_chat import openai_request
 from parley_chat.generation import FinishReason, State, Usage, conclude
+from parley_kit.errors import Unavailable
 
 from .fakes import DEAD, MODEL, OTHER_MODEL, OTHER_PRICE, PRICE, words
 from .world import POLICY, text
@@ -55,11 +56,11 @@ async def test_a_model_that_dies_before_the_first_word_is_replaced(backed, user)
 async def test_a_model_that_says_nothing_is_replaced_after_its_time(backed, user):
     generate, models = backed.llm.generate, []
 
-    async def silent(address, generation_id, model, *rest):
+    async def silent(address, generation_id, model, *rest, **more):
         models.append(model)
         if model == MODEL:
             await asyncio.sleep(60)
-        async for step in generate(address, generation_id, model, *rest):
+        async for step in generate(address, generation_id, model, *rest, **more):
             yield step
 
     backed.llm.generate = silent
@@ -77,6 +78,32 @@ async def test_after_the_first_word_the_model_stays(backed, user):
     _, answer = await backed.messages(user, conversation)
     assert (answer.state, answer.model) == (State.FAILED, MODEL)
     assert list(backed.billing.charges.values()) == [7 + 2 * 3]
+
+
+@pytest.mark.parametrize("at", ["admission", "run"])
+async def test_a_fallback_that_the_catalogue_lost_does_not_keep_another_from_answering(backed, user, at):
+    backed.registry.fallbacks = ("lost", OTHER_MODEL)
+    if at == "admission":
+        backed.registry.gone = {MODEL}
+    else:
+        backed.llm.die_after = [0, 0]
+    events = await backed.say(user, await backed.conversation(user))
+    assert (text(events), events[-1][1].model) == (words(10), OTHER_MODEL)
+
+
+async def test_a_registry_that_is_away_when_the_model_fails_ends_no_answer(backed, user):
+    resolve, failed = backed.registry.resolve, []
+
+    async def away_once(name):
+        if len(backed.llm.attempts) == 1 and not failed:
+            failed.append(name)
+            raise Unavailable("away")
+        return await resolve(name)
+
+    backed.registry.resolve = away_once
+    backed.llm.die_after = [0]
+    events = await backed.say(user, await backed.conversation(user))
+    assert (text(events), failed) == (words(10), [MODEL])
 
 
 async def test_without_a_fallback_nothing_changes(chat, user):
@@ -97,8 +124,7 @@ async def test_whoever_takes_it_over_goes_on_with_the_fallback(backed, user):
         await dead.manager.checkpoint()
         await dead.die()
     backed.llm.gate = None
-    await backed.let_time_pass()
-    await backed.sweep.take_over()
+    await backed.take_over()
     events = await backed.events(generation)
     assert (text(events), events[-1][1].model) == (words(10), OTHER_MODEL)
     assert backed.billing.charges == {generation: 17}

@@ -132,8 +132,7 @@ async def test_an_answer_that_goes_to_another_replica_is_interrupted_not_doubled
     entry.halt(Stop.LOST)
     await chat.until(lambda: not chat.manager._entries)
     other = chat.other()
-    await chat.let_time_pass()
-    await other.sweep.take_over()
+    await other.take_over()
     await chat.until(lambda: chat.billing.pending == [])
     await reading
     assert b"".join(body.data for body in told).count(b"w1") == 1
@@ -185,8 +184,7 @@ async def test_a_dead_replica_took_the_connection_with_it(chat, call):
     await chat.die()
     other = chat.other()
     async with other.living():
-        await chat.let_time_pass()
-        await other.sweep.take_over()
+        await other.take_over()
         await chat.until(lambda: chat.billing.charges != {})
     assert list(chat.billing.charges.values()) == [11]
     stream.cancel()

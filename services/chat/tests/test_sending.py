@@ -29,6 +29,7 @@ async def test_events_come_in_order_and_what_was_streamed_is_stored(chat, user):
     assert (answer.ending.usage.output_tokens, answer.ending.charged_micros) == (10, 7 + 2 * 10)
     assert chat.billing.charges == {answer.generation_id: 27}
     assert chat.billing.calls == ["place", "settle"]
+    assert chat.llm.salts == {str(user)}  # nobody else learns from the engine's cache what was asked
 
 
 async def test_the_whole_conversation_is_the_prompt_cut_as_the_engine_says(chat, user):

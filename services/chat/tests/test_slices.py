@@ -176,11 +176,30 @@ async def test_whoever_takes_an_answer_over_goes_on_with_its_slices(sliced, user
         await dead.die()
     sliced.llm.gate = None
     sliced.billing.credits = 17
-    await sliced.let_time_pass()
-    await sliced.sweep.take_over()
+    await sliced.take_over()
     events = await sliced.events(generation)
     assert text(events) == words(17)
     assert sliced.billing.charges == {generation: 7 + 2 * 17}
+
+
+async def test_what_is_held_already_is_written_by_whoever_takes_over_though_no_more_can_be_held(sliced, user):
+    conversation = await sliced.conversation(user)
+    dead = sliced.other()
+    dead.manager._policy, dead.sender._slice_tokens = sliced.policy, SLICE
+    dead.llm.gate = asyncio.Semaphore(6)
+    async with dead.living():
+        generation = await dead.send(user, conversation)
+        await sliced.until(lambda: dead.manager.log(generation).delta_count == 6)
+        await sliced.until(lambda: sliced.billing.held[generation] == 2 * SLICE)
+        await dead.manager.checkpoint()
+        await dead.die()
+    sliced.llm.gate = None
+    sliced.billing.credits = 2 * SLICE
+    await sliced.take_over()
+    events = await sliced.events(generation)
+    assert text(events) == words(2 * SLICE)
+    assert events[-1][1].ending.error_reason == "INSUFFICIENT_CREDITS"
+    assert sliced.billing.charges == {generation: 7 + 2 * 2 * SLICE}
 
 
 async def test_a_cancel_stops_the_asking(sliced, user):

@@ -119,6 +119,12 @@ class Replica:
         await self.sql("UPDATE chat.generations SET lease_expires_at = now() - interval '1 s' WHERE ended_at IS NULL")
         await self.sql("UPDATE chat.settlements SET next_attempt_at = now() - interval '1 s'")
 
+    async def take_over(self):
+        """Take over what another replica has left; its last checkpoint may still be on its way, and renew the lease."""
+        async with asyncio.timeout(20):
+            while not await self.manager.take_over():
+                await self.let_time_pass()
+
     def lose_patience(self):
         """Give engines that do not answer up soon."""
         self.manager._policy = dataclasses.replace(self.policy, patience=0.05)

@@ -67,6 +67,16 @@ async def test_what_the_engine_has_of_a_prompt_is_counted(client):
     assert all(step.cached_input_tokens <= step.input_tokens for step in rest)
 
 
+async def test_what_was_computed_for_one_user_is_cached_for_no_other(client):
+    words = "What one asks is nobody else's business. " * 20
+    cached = []
+    for salt in ("one", "other", "one", ""):
+        steps = await client.generate(words, max_output_tokens=3, cache_salt=salt)
+        cached.append(steps[-1].cached_input_tokens)
+    assert (cached[0], cached[1], cached[3]) == (0, 0, 0)
+    assert cached[2] > 0
+
+
 async def test_a_stop_text_ends_the_answer_and_is_not_in_it(client):
     whole = text(await client.generate("Hello!", max_output_tokens=30))
     stop = whole[10:14]

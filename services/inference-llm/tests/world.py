@@ -85,13 +85,14 @@ class Client:
         except grpc.aio.AioRpcError as error:
             raise parley_error_from(error) from error
 
-    def call(self, *contents, model=MODEL, continuation="", **sampling):
+    def call(self, *contents, model=MODEL, continuation="", cache_salt="", **sampling):
         sampling = {"max_output_tokens": 20, "temperature": 0} | sampling
         request = llm_service_pb2.GenerateRequest(
             model=model,
             generation_id="01890000-0000-7000-8000-000000000000",
             messages=turns(contents),
             continuation=continuation,
+            cache_salt=cache_salt,
             sampling=generation_pb2.Sampling(**sampling),
         )
         return self._stub.Generate(request, metadata=self._metadata)

@@ -47,7 +47,9 @@ class GrpcPrices:
             answer.input_micros_per_million_tokens,
             answer.output_micros_per_million_tokens,
             answer.micros_per_million_pixel_steps,
-            answer.cached_input_micros_per_million_tokens,
+            answer.cached_input_micros_per_million_tokens
+            if answer.HasField("cached_input_micros_per_million_tokens")
+            else answer.input_micros_per_million_tokens,
             answer.micros_per_million_audio_seconds,
         )
         if len(self._known) >= _MOST:

@@ -106,6 +106,8 @@ class Llm(Protocol):
         prompt: Sequence[Turn],
         continuation: str,
         sampling: Sampling,
+        *,
+        cache_salt: str,
     ) -> AsyncGenerator[Step]:
-        """Generate; closing the generator stops the engine."""
+        """Generate; closing the generator stops the engine. What is computed is cached for prompts of the same salt only."""
         ...

@@ -189,7 +189,10 @@ class GenerationRun:
         """Let another model answer, when none has begun and this one cannot; False when there is none."""
         if self.log.characters or self.served is not None or not self._fallbacks or error.reason in _FINAL:
             return False
-        living = set((await self._registry.resolve(self.generation.model)).endpoints)
+        try:
+            living = set((await self._registry.resolve(self.generation.model)).endpoints)
+        except ParleyError:
+            return False  # then nothing is known of the others either
         if not isinstance(error, DeadlineExceeded) and living - shunned:
             return False  # another replica of it may do
         for name in self._fallbacks:
@@ -215,6 +218,7 @@ class GenerationRun:
             self._prompt,
             self.log.text,
             dataclasses.replace(self.generation.sampling, max_output_tokens=self._budget()),
+            cache_salt=str(self.generation.user_id),
         )
         try:
             async with aclosing(steps):

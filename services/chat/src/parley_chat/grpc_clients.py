@@ -46,7 +46,9 @@ class GrpcRegistry:
                 price.version,
                 price.input_micros_per_million_tokens,
                 price.output_micros_per_million_tokens,
-                price.cached_input_micros_per_million_tokens,
+                price.cached_input_micros_per_million_tokens
+                if price.HasField("cached_input_micros_per_million_tokens")
+                else price.input_micros_per_million_tokens,
             ),
             context_window=model.context_window,
             max_output_tokens=model.max_output_tokens,
@@ -188,6 +190,8 @@ class GrpcLlm:
         prompt: Sequence[Turn],
         continuation: str,
         sampling: Sampling,
+        *,
+        cache_salt: str,
     ) -> AsyncGenerator[Step]:
         """Generate."""
         call = self._stub(address).Generate(
@@ -196,6 +200,7 @@ class GrpcLlm:
                 generation_id=str(generation_id),
                 messages=_messages(prompt),
                 continuation=continuation,
+                cache_salt=cache_salt,
                 sampling=generation_pb2.Sampling(
                     max_output_tokens=sampling.max_output_tokens or 0,
                     temperature=sampling.temperature,

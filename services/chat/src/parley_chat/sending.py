@@ -240,7 +240,10 @@ class Sender:
             if prepared := await self._prepare_by(model, turns, max_output_tokens):
                 return prepared, None
             for name in model.fallbacks:
-                stand_in = await self._registry.resolve(name)
+                try:
+                    stand_in = await self._registry.resolve(name)
+                except ParleyError:  # gone from the catalogue, say: another one may do
+                    continue
                 if prepared := await self._prepare_by(stand_in, turns, max_output_tokens):
                     metrics.FALLBACKS.labels(model.id, stand_in.id).inc()
                     return prepared, Served(stand_in.id, stand_in.price)

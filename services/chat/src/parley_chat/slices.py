@@ -95,22 +95,34 @@ class Slices:
             raise Unheld(Unavailable("Billing does not answer; what was written is kept and charged.")) from None
 
     async def _grow(self) -> None:
-        """Hold the next slice, or what of it is affordable."""
+        """Hold the next slice, or what of it is affordable; a refusal counts when no more is held than was known."""
         wanted, wait = min(self._held + self._size, self._budget), 0.1
-        while wanted > self._held:
+        refusal: ParleyError | None = None
+        while wanted > self._held or refusal:
             try:
-                self._held = max(self._held, await self._extend(wanted))
+                held = await self._extend(wanted)
             except ParleyError as error:
                 if error.reason in _PASSING:
                     _log.warning("an extension waits", error=error.code)
                     await asyncio.sleep(wait)
                     wait = min(wait * 2, _MOST_SECONDS)
                     continue
+                if refusal is not None:  # not even what is held can be asked for: the hold is over
+                    self._refuse(refusal)
+                    return
                 affordable = min(self._price.affordable(0, left_of(error)), wanted - self._held - 1)
                 if affordable <= 0:
-                    metrics.EXTENSIONS_REFUSED.inc()
-                    self._refusal = error
-                    return
-                wanted = self._held + affordable
+                    refusal = (
+                        error  # an answer that was taken over may have more: asking for what is known changes nothing
+                    )
+                wanted = self._held + max(affordable, 0)
             else:
+                if refusal is not None and held <= self._held:
+                    self._refuse(refusal)
+                    return
                 metrics.EXTENSIONS.inc()
+                self._held, refusal = max(self._held, held), None
+
+    def _refuse(self, refusal: ParleyError) -> None:
+        metrics.EXTENSIONS_REFUSED.inc()
+        self._refusal = refusal

@@ -55,8 +55,8 @@ class Engine(Protocol):
         """Return the tokens of plain text, without special ones. Slow: call it in a thread."""
         ...
 
-    def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Step]:
-        """Generate after the prompt; closing the generator stops the engine."""
+    def generate(self, prompt: Sequence[int], sampling: Sampling, cache_salt: str = "") -> AsyncGenerator[Step]:
+        """Generate after the prompt; closing the generator stops the engine. Prompts of one salt share what is cached."""
         ...
 
     async def check(self) -> None:

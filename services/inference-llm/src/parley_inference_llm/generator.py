@@ -36,7 +36,12 @@ class Generator:
         )
 
     async def generate(
-        self, model: str, messages: Sequence[ChatMessage], continuation: str, sampling: Sampling
+        self,
+        model: str,
+        messages: Sequence[ChatMessage],
+        continuation: str,
+        sampling: Sampling,
+        cache_salt: str = "",
     ) -> AsyncGenerator[tuple[int, Step]]:
         """Write the answer after `continuation`; yields the prompt's tokens with every step."""
         self._check(model)
@@ -50,7 +55,7 @@ class Generator:
         sampling = dataclasses.replace(sampling, max_output_tokens=min(sampling.max_output_tokens, room))
         metrics.RUNNING.inc()
         try:
-            async with aclosing(self._engine.generate(prompt + written, sampling)) as steps:
+            async with aclosing(self._engine.generate(prompt + written, sampling, cache_salt)) as steps:
                 async for step in _measured(steps, len(prompt)):
                     yield len(prompt), step
         finally:

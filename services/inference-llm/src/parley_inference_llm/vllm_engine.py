@@ -66,7 +66,7 @@ class VllmEngine:
         # zero-width space inside makes the words text. Tokenizers know no other way once the template is rendered.
         return self._control_words.sub(lambda found: f"{found[0][0]}\u200b{found[0][1:]}", text)
 
-    async def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Step]:
+    async def generate(self, prompt: Sequence[int], sampling: Sampling, cache_salt: str = "") -> AsyncGenerator[Step]:
         """Generate after the prompt."""
         from vllm.exceptions import VLLMValidationError  # noqa: PLC0415 - loaded by start()
         from vllm.v1.engine.exceptions import EngineDeadError  # noqa: PLC0415
@@ -74,9 +74,8 @@ class VllmEngine:
         tokens = 0
         try:
             # Not the generation's id: an attempt may begin before the engine has let go of the one before.
-            outputs = self._engine.generate(
-                {"prompt_token_ids": list(prompt)}, self._parameters(sampling), request_id=uuid.uuid4().hex
-            )
+            salted = {"prompt_token_ids": list(prompt)} | ({"cache_salt": cache_salt} if cache_salt else {})
+            outputs = self._engine.generate(salted, self._parameters(sampling), request_id=uuid.uuid4().hex)
             async with aclosing(outputs):
                 async for output in outputs:
                     (answer,) = output.outputs

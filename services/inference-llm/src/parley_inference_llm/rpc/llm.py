@@ -34,7 +34,11 @@ class LlmService(llm_service_pb2_grpc.LlmServiceServicer):
     ) -> AsyncIterator[generation_pb2.GenerateResponse]:
         """Generate an answer."""
         steps = self._generator.generate(
-            request.model, from_messages(request.messages), request.continuation, from_sampling(request.sampling)
+            request.model,
+            from_messages(request.messages),
+            request.continuation,
+            from_sampling(request.sampling),
+            request.cache_salt,
         )
         async with aclosing(steps):
             async for prompt_tokens, step in steps:
