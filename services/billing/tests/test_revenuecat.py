@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import json
+import random
 import time
 import uuid
 
@@ -185,3 +186,76 @@ async def test_one_secret_is_enough_and_none_is_not(shop, user):
     assert webhook(None, "s").read(body, "", rc_signed(body, "s"), uuid.uuid4()).type == "TEST"
     with pytest.raises(ValueError, match="anybody"):
         webhook(None, None)
+
+
+def anonymous():
+    return f"$RCAnonymousID:{uuid.uuid4().hex}"
+
+
+def sold_to(name, transaction, **more):
+    return rc_event("NON_RENEWING_PURCHASE", name, transaction_id=transaction, **more)
+
+
+def transferred(source, to):
+    return rc_event("TRANSFER", "", app_user_id=None, transferred_from=[source], transferred_to=[to], environment=None)
+
+
+@pytest.mark.parametrize("name", ["original_app_user_id", "aliases"])
+async def test_a_customer_is_known_by_any_of_his_names(shop, user, name):
+    names = {"original_app_user_id": str(user)} if "original" in name else {"aliases": [anonymous(), str(user)]}
+    await shop.tell_revenuecat(sold_to(anonymous(), f"{user}-1", **names))
+    assert await wealth(shop, user) == (GRANT + CREDITS, 0, 0)
+
+
+async def test_a_customer_who_is_two_users_is_nobody(shop, user):
+    other = uuid.uuid4()
+    await shop.tell_revenuecat(sold_to(anonymous(), f"{user}-1", aliases=[str(user), str(other)]))
+    assert await outcome(shop) == "unmatched"
+    assert [await wealth(shop, one) for one in (user, other)] == [(GRANT, 0, 0)] * 2
+
+
+@pytest.mark.parametrize("sale_first", [True, False])
+async def test_what_was_nobody_s_is_claimed_by_a_transfer(shop, user, sale_first):
+    name = anonymous()
+    plan = rc_event(
+        "INITIAL_PURCHASE", name, transaction_id=f"{user}-2", product_id="store_plus", expiration_at_ms=month()
+    )
+    bodies = [sold_to(name, f"{user}-1"), plan]
+    transfer = transferred(name, str(user))
+    for body in [*bodies, transfer] if sale_first else [transfer, *bodies]:
+        for _ in range(2):
+            await shop.tell_revenuecat(body)
+    for body in (sold_to(name, f"{user}-1"), transferred(name, str(user))):  # told again, by other ids
+        await shop.tell_revenuecat(body)
+    assert await wealth(shop, user) == (GRANT + CREDITS + ALLOWANCE, 0, 0)
+
+
+async def test_what_was_nobody_s_is_claimed_by_the_next_event_that_has_both_names(shop, user):
+    name = anonymous()
+    await shop.tell_revenuecat(sold_to(name, f"{user}-1"))
+    refund = {"transaction_id": f"{user}-1", "cancel_reason": "CUSTOMER_SUPPORT"}
+    await shop.tell_revenuecat(sold_to(name, f"{user}-2"))
+    await shop.tell_revenuecat(rc_event("CANCELLATION", name, **refund))  # told before it was anybody's
+    assert await outcome(shop) == "unmatched"
+    await shop.tell_revenuecat(rc_event("EXPIRATION", user, aliases=[name, str(user)]))
+    assert await outcome(shop) == "applied"
+    assert await wealth(shop, user) == (GRANT + CREDITS, 0, 0)
+
+
+async def test_sales_and_the_word_whose_they_are_at_once(shop, user):
+    name = anonymous()
+    bodies = [sold_to(name, f"{user}-{number}") for number in range(20)]
+    bodies += [transferred(name, str(user)) for _ in range(20)]
+    random.shuffle(bodies)
+    await asyncio.gather(*(shop.tell_revenuecat(body) for body in bodies))
+    assert await wealth(shop, user) == (GRANT + 20 * CREDITS, 0, 0)
+
+
+async def test_names_are_exported_and_forgotten_with_their_user(shop, repository, user):
+    name = anonymous()
+    await shop.tell_revenuecat(transferred(name, str(user)))
+    things = [thing async for thing in repository.things(user)]
+    assert [json.loads(thing)["alias"] for section, thing in things if section == "storeAliases"] == [name]
+    while await repository.forget_some(user):
+        pass
+    assert "storeAliases" not in [section async for section, _ in repository.things(user)]

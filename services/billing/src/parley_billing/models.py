@@ -364,3 +364,29 @@ work_audits = sa.Table(
     sa.Column("whole_at", _moment, nullable=False),
     comment="How far a service's work was compared with its holds: up to this id all was right.",
 )
+
+store_aliases = sa.Table(
+    "store_aliases",
+    metadata,
+    sa.Column("alias", sa.Text, primary_key=True),
+    sa.Column("user_id", UUID(as_uuid=True), nullable=False),
+    sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    comment="Whose an app store's anonymous customer is.",
+)
+sa.Index("ix_store_aliases_user_id", store_aliases.c.user_id)
+
+unclaimed_sales = sa.Table(
+    "unclaimed_sales",
+    metadata,
+    sa.Column("payment", sa.Text, primary_key=True),
+    sa.Column("aliases", ARRAY(sa.Text), nullable=False),
+    sa.Column("package", sa.Text),
+    sa.Column("plan", sa.Text),
+    sa.Column("credits_micros", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", _moment),
+    sa.Column("created_at", _moment, nullable=False, server_default=_now),
+    sa.CheckConstraint("(package IS NULL) <> (plan IS NULL)", name="one_thing"),
+    sa.CheckConstraint("(plan IS NULL) = (expires_at IS NULL)", name="plans_expire"),
+    comment="Sales to anonymous customers, until somebody says whose they are.",
+)
+sa.Index("ix_unclaimed_sales_aliases", unclaimed_sales.c.aliases, postgresql_using="gin")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from parley_billing.allowance import NewAllowance
 from parley_billing.purchase import Claim, NewPurchase, State
@@ -63,6 +63,28 @@ class Renewed:
 
 
 @dataclass(frozen=True)
+class Unclaimed:
+    """Something was sold to an anonymous customer of an app store, under these names; `sale` says to whom only when it is known."""
+
+    aliases: tuple[str, ...]
+    sale: Bought | Renewed
+
+    def to(self, user_id: uuid.UUID) -> Bought | Renewed:
+        """Return the sale as one to a user."""
+        if isinstance(self.sale, Bought):
+            return replace(self.sale, purchase=replace(self.sale.purchase, user_id=user_id))
+        return Renewed(replace(self.sale.allowance, user_id=user_id))
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose an app store's anonymous customers are."""
+
+    user_id: uuid.UUID
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Nothing:
     """Of no interest (IGNORED), or nobody's whom we know (UNMATCHED)."""
 
@@ -76,7 +98,8 @@ class Event:
     provider: str
     id: str
     type: str
-    what: Paid | NotPaid | Bought | Claimed | Renewed | Nothing
+    what: Paid | NotPaid | Bought | Claimed | Renewed | Unclaimed | Nothing
+    owner: Owner | None = None
 
 
 @dataclass(frozen=True)

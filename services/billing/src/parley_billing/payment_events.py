@@ -36,6 +36,8 @@ class PaymentEvents:
             await self._open_account(event.what.purchase.user_id)
         if isinstance(event.what, Renewed):
             await self._open_account(event.what.allowance.user_id)
+        if event.owner is not None:  # what waited for him is credited now
+            await self._open_account(event.owner.user_id)
         told = await self._store.tell(event)
         note(event, told)
         return told

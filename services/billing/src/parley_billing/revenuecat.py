@@ -7,20 +7,22 @@ import hashlib
 import hmac
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from parley_kit.errors import InvalidArgument
 
 from parley_billing.allowance import NewAllowance
-from parley_billing.catalogue import Catalogue, Package
-from parley_billing.payment_event import Bought, Claimed, Event, Nothing, Outcome, Renewed
+from parley_billing.catalogue import Catalogue, Package, Plan
+from parley_billing.payment_event import Bought, Claimed, Event, Nothing, Outcome, Owner, Renewed, Unclaimed
 from parley_billing.purchase import REVENUECAT, Claim, ClaimState, NewPurchase
 
 SIGNATURE = "x-revenuecat-webhook-signature"
 _IGNORED, _UNMATCHED = Nothing(Outcome.IGNORED), Nothing(Outcome.UNMATCHED)
 _REFUND = "CUSTOMER_SUPPORT"  # the reason of a CANCELLATION by which money went back; the others only end renewals
-What = Bought | Claimed | Renewed | Nothing
+_ANONYMOUS = "$RCAnonymousID:"  # how the ids begin that RevenueCat gives to customers before the app says who they are
+_NOBODY = uuid.UUID(int=0)
+What = Bought | Claimed | Renewed | Unclaimed | Nothing
 
 
 class RevenueCatWebhook:
@@ -54,9 +56,11 @@ class RevenueCatWebhook:
         try:
             event = json.loads(body)["event"]
             kind, environment = event["type"], event.get("environment")
-            if kind != "TEST" and environment != "PRODUCTION" and not self._sandbox:
+            # A TRANSFER moves nothing that was not sold before, and does not always tell where that was.
+            told_where = environment is not None or kind != "TRANSFER"
+            if kind != "TEST" and told_where and environment != "PRODUCTION" and not self._sandbox:
                 raise InvalidArgument("environment", f"is {environment}: this deployment takes real purchases only")
-            return Event(REVENUECAT, event["id"], kind, _read(event, self._catalogue, new_id))
+            return Event(REVENUECAT, event["id"], kind, _read(event, self._catalogue, new_id), _owner(event))
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise InvalidArgument("body", "is no event in RevenueCat's format") from error
 
@@ -80,14 +84,25 @@ def _read(event: Mapping[str, Any], catalogue: Catalogue, new_id: uuid.UUID) -> 
             return _refunded(event, ClaimState.WON)
         case _:
             # EXPIRATION: the allowance ends by itself. PRODUCT_CHANGE: the next payment says what it is for. TRANSFER: what
-            # was credited stays where it is; the next payment names the new owner. TEST and all others say nothing here.
+            # was credited stays where it is; what was nobody's is claimed, and the next payment names the new owner. TEST and
+            # all others say nothing here.
             return _IGNORED
 
 
 def _bought(event: Mapping[str, Any], catalogue: Catalogue, new_id: uuid.UUID) -> What:
     sold, user_id = catalogue.in_stores(event["product_id"]), _user(event)
-    if sold is None or user_id is None:
+    if sold is None:
         return _UNMATCHED
+    sale = _sale(event, sold, new_id, user_id or _NOBODY)
+    if user_id is not None or isinstance(sale, Nothing):
+        return sale
+    aliases = _anonymous(_names(event))
+    return Unclaimed(aliases, sale) if aliases else _UNMATCHED
+
+
+def _sale(
+    event: Mapping[str, Any], sold: Package | Plan, new_id: uuid.UUID, user_id: uuid.UUID
+) -> Bought | Renewed | Nothing:
     payment = _payment(event)
     if isinstance(sold, Package):
         new = NewPurchase(new_id, user_id, payment, REVENUECAT, sold.id, sold.credits_micros, 0, "")
@@ -110,9 +125,41 @@ def _payment(event: Mapping[str, Any]) -> str:
 
 
 def _user(event: Mapping[str, Any]) -> uuid.UUID | None:
-    """Return our user, whose id the app gives to RevenueCat; None for one of RevenueCat's own making."""
+    """Return our user, whose id the app gives to RevenueCat: the customer's last name, else the first, else the only one ever.
+
+    None for a customer of whom the app has said nothing yet, or two things.
+    """
+    given = _uuid(event.get("app_user_id")) or _uuid(event.get("original_app_user_id"))
+    return given or _only(event.get("aliases") or ())
+
+
+def _owner(event: Mapping[str, Any]) -> Owner | None:
+    """Return whose the anonymous names of a customer are, when the event tells."""
+    if event["type"] == "TRANSFER":
+        user_id = _only(event.get("transferred_to") or ())
+        names = [*(event.get("transferred_from") or ()), *(event.get("transferred_to") or ())]
+    else:
+        user_id, names = _user(event), _names(event)
+    aliases = _anonymous(names)
+    return Owner(user_id, aliases) if user_id is not None and aliases else None
+
+
+def _names(event: Mapping[str, Any]) -> list[Any]:
+    return [event.get("app_user_id"), event.get("original_app_user_id"), *(event.get("aliases") or ())]
+
+
+def _anonymous(names: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(sorted({name for name in names if isinstance(name, str) and name.startswith(_ANONYMOUS)}))
+
+
+def _only(names: Iterable[Any]) -> uuid.UUID | None:
+    ours = {found for name in names if (found := _uuid(name)) is not None}
+    return ours.pop() if len(ours) == 1 else None
+
+
+def _uuid(name: Any) -> uuid.UUID | None:
     try:
-        return uuid.UUID(event["app_user_id"])
+        return uuid.UUID(name)
     except (ValueError, AttributeError, TypeError):
         return None
 

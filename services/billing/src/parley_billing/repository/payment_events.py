@@ -23,11 +23,13 @@ from parley_billing.payment_event import (
     Paid,
     Renewed,
     Told,
+    Unclaimed,
 )
 from parley_billing.purchase import Claim, ClaimState, Purchase, State
 from parley_billing.repository.allowances import attribute, grant
 from parley_billing.repository.claimed_allowances import follow_claims
 from parley_billing.repository.purchases import ADD, to_purchase, to_values
+from parley_billing.repository.store_aliases import claim_or_keep, owned
 from parley_billing.repository.unit import Account, Unit, Units
 
 # A racer with the same id waits here for the first one, and then sees that it is done.
@@ -70,6 +72,8 @@ _EVENTS = sa.text("""
     ORDER BY seq DESC LIMIT :limit
 """).bindparams(sa.bindparam("purchase_id", type_=sa.Uuid))
 
+What = Paid | NotPaid | Bought | Claimed | Renewed | Nothing
+
 
 @dataclass(frozen=True)
 class KeptEvent:
@@ -92,7 +96,16 @@ class PaymentEventRepository(Units):
         async with self._unit() as unit:
             if not await unit.rows(_FIRST, provider=event.provider, id=event.id, type=event.type):
                 return Told(Outcome.REPLAYED)
-            told = await _make_of(unit, event)
+            waiting = await owned(unit, event.owner) if event.owner else []
+            for sale in waiting:  # their payments first: nobody holds an account and waits for one
+                await unit.rows(_PAYMENT, id=_payment_of(sale))
+            what = event.what
+            if isinstance(what, Unclaimed):
+                what = await claim_or_keep(unit, what) or Nothing(Outcome.UNMATCHED)
+            told = await _make_of(unit, what)
+            for sale in waiting:
+                claimed = await _make_of(unit, sale)
+                told = claimed if told.outcome is not Outcome.APPLIED else told
             await unit.rows(
                 _OUTCOME,
                 provider=event.provider,
@@ -111,20 +124,24 @@ class PaymentEventRepository(Units):
         ]
 
 
-async def _make_of(unit: Unit, event: Event) -> Told:
-    match event.what:
+def _payment_of(sale: Bought | Renewed) -> str:
+    return sale.payment if isinstance(sale, Bought) else sale.allowance.reference
+
+
+async def _make_of(unit: Unit, what: What) -> Told:
+    match what:
         case Nothing(outcome):
             return Told(outcome)
         case Paid():
-            return await _paid(unit, event.what)
+            return await _paid(unit, what)
         case NotPaid():
-            return await _not_paid(unit, event.what)
+            return await _not_paid(unit, what)
         case Bought():
-            return await _bought(unit, event.what)
+            return await _bought(unit, what)
         case Claimed(claim):
             return await _claimed(unit, claim)
         case Renewed():
-            return await _renewed(unit, event.what)
+            return await _renewed(unit, what)
 
 
 async def _paid(unit: Unit, paid: Paid) -> Told:

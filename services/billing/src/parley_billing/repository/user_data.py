@@ -15,6 +15,8 @@ _CLOSE = sa.text("""
     INSERT INTO billing.accounts AS account (id, kind, user_id, closed_at) VALUES (:account_id, 'user', :user_id, now())
     ON CONFLICT (user_id) DO UPDATE SET closed_at = coalesce(account.closed_at, now())
 """)
+# The names that an app store gave the user; what was sold under them meanwhile was credited when they were told.
+_FORGET_ALIASES = sa.text("DELETE FROM billing.store_aliases WHERE user_id = :user_id RETURNING 1")
 # Each condition names the index that has it: a user's holds are looked for by state.
 _FORGET_HOLDS = """
     UPDATE billing.holds SET request_id = '', trace_id = ''
@@ -23,6 +25,7 @@ _FORGET_HOLDS = """
     RETURNING 1
 """
 _FORGET = (
+    _FORGET_ALIASES,
     sa.text(_FORGET_HOLDS.format("= 'SETTLED'")),
     sa.text(_FORGET_HOLDS.format("IN ('RELEASED', 'EXPIRED')")),
     sa.text("UPDATE billing.redemptions SET request_id = '' WHERE user_id = :user_id AND request_id <> '' RETURNING 1"),
@@ -82,6 +85,11 @@ _THINGS = {
                                          ORDER BY created_at, id), '[]')
                 FROM billing.reversals WHERE purchase_id = purchase.id)) AS thing
         FROM billing.purchases AS purchase WHERE user_id = :user_id
+    """,
+    "storeAliases": """
+        SELECT row_number() OVER (ORDER BY created_at, alias) AS seq,
+            json_build_object('alias', alias, 'createTime', created_at) AS thing
+        FROM billing.store_aliases WHERE user_id = :user_id
     """,
     "allowances": """
         SELECT row_number() OVER (ORDER BY created_at, id) AS seq, json_build_object(
