@@ -147,6 +147,7 @@ NAMES_NONE = {
     "parley.auth.v1.PasskeyService/AddPasskey": {"credential": {"id": "x"}},
     "parley.auth.v1.PasskeyService/CreatePasskeyOptions": {},
     "parley.auth.v1.PasskeyService/ListPasskeys": {},
+    "parley.auth.v1.ReauthenticationService/Reauthenticate": {"password": PASSWORD},
     "parley.auth.v1.TotpService/ConfirmTotp": {"code": "123456"},
     "parley.auth.v1.TotpService/DisableTotp": {"password": PASSWORD, "code": "123456"},
     "parley.auth.v1.TotpService/EnrolTotp": {"password": PASSWORD},

@@ -57,7 +57,7 @@ def others():
 @pytest.fixture
 def driver(store, clock, tokens, passwords, others):
     def make():
-        renewal = {"refresh_lifetime": dt.timedelta(days=30), "grace": dt.timedelta(0)}
+        renewal = {"refresh_lifetime": dt.timedelta(days=30), "grace": dt.timedelta(0), "fresh": TIMES.fresh}
         sessions = Sessions(store, tokens, new_id=new_id, clock=clock, **renewal)
         guesses = Guesses(store, clock=clock, limit=LIMIT, window=WINDOW)
         mailing = Mailing(store, new_id=new_id, clock=clock, limit=MAILS)

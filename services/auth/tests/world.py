@@ -21,6 +21,7 @@ from parley.auth.v1 import passkey_service_pb2 as passkeys_pb
 from parley.auth.v1 import passkey_sign_in_service_pb2 as passkey_sign_ins
 from parley.auth.v1 import password_reset_service_pb2 as resets
 from parley.auth.v1 import password_service_pb2 as passwords
+from parley.auth.v1 import reauthentication_service_pb2 as reauthentications
 from parley.auth.v1 import service_token_service_pb2 as service_tokens
 from parley.auth.v1 import session_service_pb2 as sessions
 from parley.auth.v1 import totp_service_pb2 as totp
@@ -39,6 +40,7 @@ from parley.auth.v1.passkey_service_pb2_grpc import PasskeyServiceStub
 from parley.auth.v1.passkey_sign_in_service_pb2_grpc import PasskeySignInServiceStub
 from parley.auth.v1.password_reset_service_pb2_grpc import PasswordResetServiceStub
 from parley.auth.v1.password_service_pb2_grpc import PasswordServiceStub
+from parley.auth.v1.reauthentication_service_pb2_grpc import ReauthenticationServiceStub
 from parley.auth.v1.service_token_service_pb2_grpc import ServiceTokenServiceStub
 from parley.auth.v1.session_service_pb2_grpc import SessionServiceStub
 from parley.auth.v1.totp_service_pb2_grpc import TotpServiceStub
@@ -135,6 +137,7 @@ class Client:
         self._mfa = MfaServiceStub(channel)
         self._totp = TotpServiceStub(channel)
         self._oidc = OidcServiceStub(channel)
+        self._reauthentications = ReauthenticationServiceStub(channel)
         self._identities = IdentityServiceStub(channel)
 
     async def sign_up(self, email, password=PASSWORD, **more):
@@ -158,8 +161,8 @@ class Client:
     async def request_reset(self, email):
         return await told(self._resets.RequestPasswordReset(resets.RequestPasswordResetRequest(email=email)))
 
-    async def confirm_reset(self, token, new=NEW_PASSWORD):
-        request = resets.ConfirmPasswordResetRequest(token=token, new_password=new)
+    async def confirm_reset(self, token, new=NEW_PASSWORD, **more):
+        request = resets.ConfirmPasswordResetRequest(token=token, new_password=new, **more)
         return await told(self._resets.ConfirmPasswordReset(request))
 
     async def guest(self, **more):
@@ -246,6 +249,10 @@ class Client:
     async def regenerate(self, token, code):
         request = totp.RegenerateRecoveryCodesRequest(code=code)
         return list((await told(self._totp.RegenerateRecoveryCodes(request, metadata=bearer(token)))).recovery_codes)
+
+    async def reauthenticate(self, token, **given):
+        request = reauthentications.ReauthenticateRequest(**given)
+        return (await told(self._reauthentications.Reauthenticate(request, metadata=bearer(token)))).expires_in
 
     async def complete(self, mfa_token, code):
         return await told(self._mfa.CompleteMfa(mfa.CompleteMfaRequest(mfa_token=mfa_token, code=code)))
@@ -338,21 +345,23 @@ def replica(
 ):
     """Return the servicers of one process; `others` are the services that store something of users."""
     store = repository(engine)
-    renewal = {"refresh_lifetime": dt.timedelta(days=30), "grace": grace}
+    renewal = {"refresh_lifetime": dt.timedelta(days=30), "grace": grace, "fresh": TIMES.fresh}
     sessions = Sessions(store, tokens, new_id=new_id, clock=clock, **renewal)
     guesses = Guesses(store, clock=clock, limit=limit, window=WINDOW)
     wrong = WrongKeys(clock=clock, limit=WRONG_KEYS)
     exchange = KeyExchange(store, tokens, wrong, clock=clock, fresh=KEY_FRESH, lifetime=KEY_TOKEN)
-    keys = ApiKeys(store, sessions, exchange.forget, new_id=new_id, clock=clock, most=MOST_KEYS)
-    mfa_challenges = MfaChallenges(store, clock=clock, lifetime=MFA_LIFETIME)
     mailing = Mailing(store, new_id=new_id, clock=clock, limit=MAILS)
+    keys = ApiKeys(store, sessions, mailing, exchange.forget, new_id=new_id, clock=clock, most=MOST_KEYS)
+    mfa_challenges = MfaChallenges(store, clock=clock, lifetime=MFA_LIFETIME)
     accounting = Accounts(store, passwords, sessions, guesses, mailing, mfa_challenges, new_id=new_id, clock=clock)
     addresses = EmailAddresses(store, sessions, mailing, clock=clock)
-    resetting = PasswordResets(store, passwords, mailing, new_id=new_id, clock=clock)
+    resetting = PasswordResets(store, passwords, mailing, clock=clock)
     guesting = Guests(store, passwords, sessions, mailing, new_id=new_id)
-    federation = federate(store, sessions, mfa_challenges, clock, providers)
+    federation = federate(store, sessions, mfa_challenges, mailing, clock, providers)
     sealing = Sealing([SEALING_KEY])
-    second_factors = SecondFactors(store, accounting, sessions, guesses, sealing, app_name="Parley", clock=clock)
+    second_factors = SecondFactors(
+        store, accounting, sessions, guesses, sealing, mailing, app_name="Parley", clock=clock
+    )
     erasures = Erasures(store, accounting, sessions, others or {}, TIMES, new_id=new_id, clock=clock)
     exports = Exports(store, sessions, others or {}, clock=clock, every=dt.timedelta(minutes=1), at_once=2)
     service_tokens = ServiceTokens(SecretFiles(secrets), tokens, clock=clock)
@@ -364,9 +373,9 @@ def replica(
         Challenges(store, Purpose.PASSKEY_SIGN_IN, **lasting),
         accounting,
         sessions,
+        mailing,
         issuers=[provider.issuer for provider in providers],
         new_id=new_id,
-        clock=clock,
     )
     mailed = addresses, resetting, guesting
     return servicers(
@@ -386,7 +395,7 @@ def replica(
     )
 
 
-def federate(store, sessions, mfa_challenges, clock, providers):
+def federate(store, sessions, mfa_challenges, mailing, clock, providers):
     """Return the rules of identity providers."""
     by_name = {provider.name: provider for provider in providers}
     return Federation(
@@ -395,8 +404,8 @@ def federate(store, sessions, mfa_challenges, clock, providers):
         Challenges(store, Purpose.OIDC_NONCE, clock=clock, lifetime=NONCE_LIFETIME),
         sessions,
         mfa_challenges,
+        mailing,
         new_id=new_id,
-        clock=clock,
     )
 
 

@@ -96,10 +96,11 @@ def build() -> Service:
         clock=now,
         refresh_lifetime=dt.timedelta(days=settings.refresh_token_days),
         grace=dt.timedelta(seconds=settings.refresh_grace_seconds),
+        fresh=dt.timedelta(seconds=settings.fresh_seconds),
     )
     mailing = Mailing(repository, new_id=new_id, clock=now, limit=settings.mails_per_address)
     addresses = EmailAddresses(repository, sessions, mailing, clock=now)
-    resets = PasswordResets(repository, passwords, mailing, new_id=new_id, clock=now)
+    resets = PasswordResets(repository, passwords, mailing, clock=now)
     guests = Guests(repository, passwords, sessions, mailing, new_id=new_id)
     writer = Writer(sender=settings.mail_sender, app_url=settings.app_url)
     queue = MailQueue(repository, settings.mail(), writer, clock=now)
@@ -115,7 +116,7 @@ def build() -> Service:
         lifetime=dt.timedelta(seconds=settings.key_token_seconds),
     )
     api_keys = ApiKeys(
-        repository, sessions, key_exchange.forget, new_id=new_id, clock=now, most=settings.api_keys_per_user
+        repository, sessions, mailing, key_exchange.forget, new_id=new_id, clock=now, most=settings.api_keys_per_user
     )
     admin = Admin(repository, new_id=new_id, clock=now)
     providers, web = load_providers(settings.oidc_providers_file), httpx.AsyncClient()
@@ -126,10 +127,10 @@ def build() -> Service:
     nonce_lifetime = dt.timedelta(seconds=settings.oidc_nonce_seconds)
     nonces = Challenges(repository, Purpose.OIDC_NONCE, clock=now, lifetime=nonce_lifetime)
     id_tokens = IdTokens(providers, issuer_keys, clock=now)
-    federation = Federation(repository, id_tokens, nonces, sessions, mfa, new_id=new_id, clock=now)
+    federation = Federation(repository, id_tokens, nonces, sessions, mfa, mailing, new_id=new_id)
     sealing = Sealing(load_keys(settings.sealing_key_file))
     second_factors = SecondFactors(
-        repository, accounts, sessions, guesses, sealing, app_name=settings.app_name, clock=now
+        repository, accounts, sessions, guesses, sealing, mailing, app_name=settings.app_name, clock=now
     )
     passkey_lifetime = dt.timedelta(seconds=settings.passkey_seconds)
     passkeys = Passkeys(
@@ -139,9 +140,9 @@ def build() -> Service:
         Challenges(repository, Purpose.PASSKEY_SIGN_IN, clock=now, lifetime=passkey_lifetime),
         accounts,
         sessions,
+        mailing,
         issuers=id_tokens.issuers,
         new_id=new_id,
-        clock=now,
     )
     own = OwnToken(tokens, clock=now)
     storing = (settings.chat_address, settings.inference_image_address, settings.billing_address)

@@ -132,11 +132,14 @@ class Accounts:
         # An address that is only claimed is somebody else's, whose guesses these must not use up.
         return (await self._guess(user.email or str(user.id), password, encoded))[0]
 
-    async def confirm_password(self, user_id: uuid.UUID, password: str) -> None:
-        """Have the signed-in owner say the password again; nothing is asked of accounts without one."""
+    async def confirm_password(self, user_id: uuid.UUID, password: str) -> bool:
+        """Have the signed-in owner say the password again; False, and nothing is asked, when the account has none."""
         user, encoded = await self._account(user_id)
-        if encoded is not None and not await self.check_password(user, encoded, password):
+        if encoded is None:
+            return False
+        if not await self.check_password(user, encoded, password):
             raise InvalidArgument("password", "is not the password of this account")
+        return True
 
     async def me(self, user_id: uuid.UUID) -> User:
         """Return the account of an access token; Unauthenticated when it exists no more."""

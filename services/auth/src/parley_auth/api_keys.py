@@ -13,14 +13,15 @@ from parley_auth import metrics
 from parley_auth.account import Caller
 from parley_auth.api_key import ApiKey, NewApiKey, new_secret, secret_hash, shown_prefix
 from parley_auth.errors import TooManyApiKeys
+from parley_auth.mailing import Kind, Mailing, Notice
 from parley_auth.sessions import Sessions
 
 
 class Store(Protocol):
     """What the rules need of the database; every method is one transaction."""
 
-    async def add_key(self, caller: Caller, new: NewApiKey, most: int) -> bool:
-        """Store a key; False when the user has `most` living ones, or one of the same request, or the session ended."""
+    async def add_key(self, caller: Caller, new: NewApiKey, most: int, notice: Notice) -> bool:
+        """Store a key and tell its owner; False when the user has `most` living ones, or one of the same request, or the session ended."""
         ...
 
     async def key_of_request(self, user_id: uuid.UUID, request_id: str) -> ApiKey | None:
@@ -47,6 +48,7 @@ class ApiKeys:
         self,
         store: Store,
         sessions: Sessions,
+        mailing: Mailing,
         forget: Callable[[bytes], None],
         *,
         new_id: Callable[[], uuid.UUID],
@@ -55,6 +57,7 @@ class ApiKeys:
     ) -> None:
         self._store = store
         self._sessions = sessions
+        self._mailing = mailing
         self._forget = forget
         self._new_id = new_id
         self._clock = clock
@@ -70,7 +73,7 @@ class ApiKeys:
         request_id: str,
     ) -> tuple[ApiKey, str]:
         """Make a key; return it with its secret, which is empty when the same request made it before."""
-        await self._sessions.require(caller)
+        await self._sessions.require_fresh(caller)
         now, secret = self._clock(), new_secret()
         if expires_at is not None and expires_at <= now:
             raise InvalidArgument("expireTime", "is not in the future")
@@ -84,7 +87,7 @@ class ApiKeys:
             expires_at=expires_at,
         )
         new = NewApiKey(key, secret_hash(secret), request_id or None)
-        if await self._store.add_key(caller, new, self._most):
+        if await self._store.add_key(caller, new, self._most, self._mailing.notice(Kind.API_KEY_MADE)):
             metrics.api_keys.labels(change="made").inc()
             return key, secret
         await self._sessions.require(caller)

@@ -58,7 +58,7 @@ class Store(Protocol):
         ...
 
     async def session_began(self, caller: Caller) -> dt.datetime | None:
-        """Return when the caller's session began."""
+        """Return when the caller's session began, or was proved again."""
         ...
 
     async def delete_account(self, user_id: uuid.UUID, farewell: Farewell) -> bool:

@@ -9,6 +9,7 @@ ParleyError
 ├── InvalidIdToken        401  says which check failed: its holder can read it
 ├── InvalidCredentials    401  never says which of the two was wrong
 ├── InvalidRefreshToken   401  unknown, expired, revoked or used before: never says which
+├── ReauthenticationRequired  403  the session is too old for this change
 ├── SessionEnded          401  the access token is good, but its device was signed out
 ├── TooManyApiKeys        409  of one account
 ├── InvalidCode           401  a second factor's, at a sign-in: wrong, or used before
@@ -101,6 +102,18 @@ class InvalidRefreshToken(ParleyError):
 
     def __init__(self) -> None:
         super().__init__("The refresh token is unknown, expired, revoked or was used before; sign in again.")
+
+
+class ReauthenticationRequired(ParleyError):
+    """The session began too long ago for a change of the ways into its account."""
+
+    reason = ErrorReason.ERROR_REASON_REAUTHENTICATION_REQUIRED
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This session began too long ago for this change: prove again that it is you by POST /v1/auth/reauthenticate,"
+            " or sign in again, and repeat the call."
+        )
 
 
 class SessionEnded(ParleyError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from collections.abc import Callable
 from typing import Protocol
@@ -15,6 +14,7 @@ from parley_auth.challenges import Challenges
 from parley_auth.errors import EmailNotOurs, IdentityTaken, InvalidIdToken
 from parley_auth.id_tokens import IdTokens
 from parley_auth.identity import Assertion, Identity, Linked
+from parley_auth.mailing import Kind, Mailing, Notice
 from parley_auth.mfa import FirstFactor, MfaChallenge, MfaChallenges
 from parley_auth.sessions import Sessions
 
@@ -43,23 +43,25 @@ class Store(Protocol):
         ...
 
     async def link_identity(
-        self, user_id: uuid.UUID, identity_id: uuid.UUID, assertion: Assertion, now: dt.datetime, most: int
+        self, caller: Caller, identity_id: uuid.UUID, assertion: Assertion, most: int, notice: Notice
     ) -> bool:
-        """Store a link, and the vouched e-mail if the account has none; False when linked already or too many."""
+        """Store a link, tell its owner, and the vouched e-mail if the account has none; False when linked already or too many."""
         ...
 
     async def link_by_email(
-        self, user_id: uuid.UUID, identity_id: uuid.UUID, assertion: Assertion, now: dt.datetime
+        self, user_id: uuid.UUID, identity_id: uuid.UUID, assertion: Assertion, notice: Notice
     ) -> bool:
-        """Store a link, if the user's e-mail is still the vouched one and verified; False otherwise."""
+        """Store a link and tell its owner, if the user's e-mail is still the vouched one and verified; False otherwise."""
         ...
 
     async def list_identities(self, user_id: uuid.UUID) -> list[Identity]:
         """Return a user's links, oldest first."""
         ...
 
-    async def unlink_identity(self, user_id: uuid.UUID, identity_id: uuid.UUID, issuers: list[str]) -> bool | None:
-        """Delete a user's link; False when nothing else would let the user in, None when there is no such link."""
+    async def unlink_identity(
+        self, caller: Caller, identity_id: uuid.UUID, issuers: list[str], notice: Notice
+    ) -> bool | None:
+        """Delete a user's link and tell its owner; False when nothing else would let the user in, None when there is no such link."""
         ...
 
 
@@ -73,17 +75,17 @@ class Federation:
         nonces: Challenges,
         sessions: Sessions,
         mfa: MfaChallenges,
+        mailing: Mailing,
         *,
         new_id: Callable[[], uuid.UUID],
-        clock: Callable[[], dt.datetime],
     ) -> None:
         self._store = store
         self._id_tokens = id_tokens
         self._nonces = nonces
         self._sessions = sessions
         self._mfa = mfa
+        self._mailing = mailing
         self._new_id = new_id
-        self._clock = clock
 
     async def nonce(self) -> tuple[str, int]:
         """Return a nonce for one id token, and its life in seconds."""
@@ -103,11 +105,10 @@ class Federation:
 
     async def link(self, caller: Caller, provider: str, id_token: str, nonce: str) -> Identity:
         """Link a provider's user to the caller's account; see IdentityService for what is refused."""
-        await self._sessions.require(caller)
+        await self._sessions.require_fresh(caller)
         assertion = await self._accepted(provider, id_token, nonce)
-        linked = await self._store.link_identity(
-            caller.user_id, self._new_id(), assertion, self._clock(), MOST_IDENTITIES
-        )
+        notice = self._mailing.notice(Kind.IDENTITY_LINKED)
+        linked = await self._store.link_identity(caller, self._new_id(), assertion, MOST_IDENTITIES, notice)
         found = await self._store.find_identity(assertion.issuer, assertion.subject)
         if found is None:
             raise FailedPrecondition(f"An account may have {MOST_IDENTITIES} identities; unlink one first.")
@@ -123,8 +124,9 @@ class Federation:
 
     async def unlink(self, caller: Caller, identity_id: uuid.UUID) -> None:
         """Unlink an identity, but never the last way in."""
-        await self._sessions.require(caller)
-        done = await self._store.unlink_identity(caller.user_id, identity_id, self._id_tokens.issuers)
+        await self._sessions.require_fresh(caller)
+        notice = self._mailing.notice(Kind.IDENTITY_UNLINKED)
+        done = await self._store.unlink_identity(caller, identity_id, self._id_tokens.issuers, notice)
         if done is None:
             raise NotFound("identity")
         if not done:
@@ -164,6 +166,7 @@ class Federation:
             if not verified:
                 # Whoever signed up with it may be somebody who waits for its owner to come by the provider.
                 raise EmailNotOurs
-            if await self._store.link_by_email(user_id, self._new_id(), assertion, session.created_at):
+            notice = self._mailing.notice(Kind.IDENTITY_LINKED)
+            if await self._store.link_by_email(user_id, self._new_id(), assertion, notice):
                 metrics.identity_links.labels(event="linked_by_email").inc()
         return await self._enter(assertion, device_name)

@@ -53,7 +53,7 @@ class Guests:
 
     async def upgrade(self, caller: Caller, email: str, password: str) -> User:
         """Give an account e-mail and password; the same answer and work whether the address has an account or not."""
-        await self._sessions.require(caller)
+        await self._sessions.require_fresh(caller)
         letter = await self._mailing.letter(Purpose.VERIFY_EMAIL, normalise_email(email))
         user = await self._store.upgrade(caller, await self._passwords.hash(password), letter)
         if user is None:

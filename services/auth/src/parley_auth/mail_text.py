@@ -12,6 +12,20 @@ from email.utils import format_datetime, parseaddr
 from parley_auth.mailing import Kind
 
 _IGNORE = "If that was not you, ignore this mail: nothing happens then."
+_ALARM = "If that was not you, ask for a new password at once: that signs every device out and removes what was added lately."
+_CHANGES = {
+    Kind.IDENTITY_LINKED: ("A way to sign in was added", "An identity provider was linked to your Parley account."),
+    Kind.IDENTITY_UNLINKED: (
+        "A way to sign in was removed",
+        "An identity provider was unlinked from your Parley account.",
+    ),
+    Kind.PASSKEY_ADDED: ("A passkey was added", "A passkey was added to your Parley account."),
+    Kind.PASSKEY_DELETED: ("A passkey was removed", "A passkey was removed from your Parley account."),
+    Kind.SECOND_FACTOR_ON: ("Second factor turned on", "A second factor was turned on for your Parley account."),
+    Kind.SECOND_FACTOR_OFF: ("Second factor turned off", "The second factor of your Parley account was turned off."),
+    Kind.RECOVERY_CODES_REPLACED: ("New recovery codes", "The recovery codes of your Parley account were replaced."),
+    Kind.API_KEY_MADE: ("An API key was made", "An API key was made for your Parley account."),
+}
 
 
 @dataclass(frozen=True)
@@ -24,6 +38,7 @@ class QueuedMail:
     token: str | None
     created_at: dt.datetime
     attempts: int
+    details: str | None = None
 
 
 class Writer:
@@ -48,6 +63,9 @@ class Writer:
         return message
 
     def _words(self, mail: QueuedMail) -> tuple[str, str]:
+        if mail.kind in _CHANGES:
+            subject, text = _CHANGES[mail.kind]
+            return subject, f"{text}\n\n{_ALARM}\n"
         match mail.kind:
             case Kind.VERIFY_EMAIL:
                 text = "Somebody signed up for Parley with this address. To confirm that it was you, on the device that you did it with"
@@ -61,12 +79,15 @@ class Writer:
                 return "You have an account already", f"{text}\n{more}\n\n{_IGNORE}\n"
             case Kind.PASSWORD_CHANGED:
                 text = "The password of your Parley account was changed, and other devices were signed out."
-                return "Your password was changed", f"{text}\n\nIf that was not you, ask for a new password at once.\n"
+                more = f"\n\n{mail.details}" if mail.details else ""
+                return (
+                    "Your password was changed",
+                    f"{text}{more}\n\nIf that was not you, ask for a new password at once.\n",
+                )
             case Kind.ACCOUNT_DELETED:
                 text = "Your Parley account was deleted. What is stored of it is being erased."
                 return "Your account was deleted", f"{text}\n\nThis is the last mail about it.\n"
-            case Kind.NONE:
-                raise ValueError("this mail is for nobody")
+        raise ValueError("this mail is for nobody")
 
     def _with_token(self, mail: QueuedMail, text: str, path: str, lasts: str) -> str:
         if self._app_url:

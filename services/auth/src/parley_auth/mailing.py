@@ -29,6 +29,14 @@ class Kind(StrEnum):
     RESET_PASSWORD = "reset_password"  # noqa: S105 - a name
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 - a name
     ACCOUNT_DELETED = "account_deleted"
+    IDENTITY_LINKED = "identity_linked"
+    IDENTITY_UNLINKED = "identity_unlinked"
+    PASSKEY_ADDED = "passkey_added"
+    PASSKEY_DELETED = "passkey_deleted"
+    SECOND_FACTOR_ON = "second_factor_on"
+    SECOND_FACTOR_OFF = "second_factor_off"
+    RECOVERY_CODES_REPLACED = "recovery_codes_replaced"
+    API_KEY_MADE = "api_key_made"
     NONE = "none"
     """Nobody is to be told: stored all the same, because a known address must not take longer than an unknown one."""
 
@@ -57,6 +65,16 @@ class Letter:
     now: dt.datetime
     token_expires_at: dt.datetime
     mail_expires_at: dt.datetime
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A mail that tells the owner of a change, to be stored with it; without a token, and not counted."""
+
+    mail_id: uuid.UUID
+    kind: Kind
+    now: dt.datetime
+    expires_at: dt.datetime
 
 
 class Store(Protocol):
@@ -88,6 +106,11 @@ class Mailing:
         wanted = await self._store.count_mail(_recipient(purpose, email), now, now - COUNT_WINDOW, self._limit)
         expires_at = now + purpose.lasts
         return Letter(self._new_id(), email, wanted, token, mail_token_hash(token), now, expires_at, now + MAIL_LASTS)
+
+    def notice(self, kind: Kind) -> Notice:
+        """Return a notice of a change that happens now."""
+        now = self._clock()
+        return Notice(self._new_id(), kind, now, now + MAIL_LASTS)
 
     async def wait(self, purpose: Purpose, email: str) -> int:
         """Return in how many seconds the address may be written to again."""

@@ -18,6 +18,7 @@ second_factors = Counter(
 second_factor_changes = Counter(
     "parley_auth_second_factor_changes_total", "Second factors turned on and off, by event.", ["event"]
 )
+reauthentications = Counter("parley_auth_reauthentications_total", "Sessions that were proved again.")
 passkeys = Counter("parley_auth_passkeys_total", "Passkeys added and deleted, by event.", ["event"])
 passkey_sign_ins = Counter("parley_auth_passkey_sign_ins_total", "Sign-ins by passkeys, by result.", ["result"])
 oidc_sign_ins = Counter("parley_auth_oidc_sign_ins_total", "Sign-ins by id tokens, by result.", ["result"])

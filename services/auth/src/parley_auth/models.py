@@ -45,6 +45,7 @@ sessions = sa.Table(
     sa.Column("revoked_at", _moment),
     # The default is for replicas of the release before, while a new one is rolled out.
     sa.Column("device_name", sa.Text, nullable=False, server_default=""),
+    sa.Column("proved_at", _moment),
     comment="One signed-in device: the family of all refresh tokens that followed from one sign-in.",
 )
 sa.Index("ix_sessions_user_id", sessions.c.user_id)
@@ -213,6 +214,7 @@ mails = sa.Table(
     sa.Column("expires_at", _moment, nullable=False),
     sa.Column("next_attempt_at", _moment, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("details", sa.Text),
     comment="The outbox: deleted when it was sent, with the token that it carries.",
 )
 sa.Index("ix_mails_next_attempt_at", mails.c.next_attempt_at)

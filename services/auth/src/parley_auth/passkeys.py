@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ from parley_auth.account import Caller, NewSession, SignedIn
 from parley_auth.accounts import Accounts
 from parley_auth.challenges import Challenges
 from parley_auth.errors import InvalidPasskey
+from parley_auth.mailing import Kind, Mailing, Notice
 from parley_auth.passkey import NewPasskey, Passkey, PasskeyOwner, Use
 from parley_auth.sessions import Sessions
 from parley_auth.webauthn_ceremonies import Ceremonies, Credential, DoesNotHold, challenge_of, credential_id_of
@@ -30,9 +30,9 @@ class Store(Protocol):
         ...
 
     async def add_passkey(
-        self, user_id: uuid.UUID, passkey_id: uuid.UUID, new: NewPasskey, name: str, now: dt.datetime, most: int
+        self, caller: Caller, passkey_id: uuid.UUID, new: NewPasskey, name: str, most: int, notice: Notice
     ) -> bool:
-        """Store a passkey; False when it is known already or the user has `most`."""
+        """Store a passkey and tell its owner; False when it is known already or the user has `most`."""
         ...
 
     async def list_passkeys(self, user_id: uuid.UUID) -> list[Passkey]:
@@ -43,8 +43,10 @@ class Store(Protocol):
         """Rename a user's passkey; None when there is no such one."""
         ...
 
-    async def delete_passkey(self, user_id: uuid.UUID, passkey_id: uuid.UUID, issuers: list[str]) -> bool | None:
-        """Delete a user's passkey; False when nothing else would let the user in, None when there is no such one."""
+    async def delete_passkey(
+        self, caller: Caller, passkey_id: uuid.UUID, issuers: list[str], notice: Notice
+    ) -> bool | None:
+        """Delete a user's passkey and tell its owner; False when nothing else would let the user in, None when there is no such one."""
         ...
 
     async def find_passkey(self, credential_id: bytes) -> PasskeyOwner | None:
@@ -67,10 +69,10 @@ class Passkeys:
         sign_ins: Challenges,
         accounts: Accounts,
         sessions: Sessions,
+        mailing: Mailing,
         *,
         issuers: list[str],
         new_id: Callable[[], uuid.UUID],
-        clock: Callable[[], dt.datetime],
     ) -> None:
         self._store = store
         self._ceremonies = ceremonies
@@ -78,27 +80,27 @@ class Passkeys:
         self._sign_ins = sign_ins
         self._accounts = accounts
         self._sessions = sessions
+        self._mailing = mailing
         self._issuers = issuers
         self._new_id = new_id
-        self._clock = clock
 
     async def options(self, caller: Caller) -> dict[str, Any]:
         """Return what the caller's device needs to make a passkey."""
-        await self._sessions.require(caller)
+        await self._sessions.require_fresh(caller)
         user = await self._accounts.me(caller.user_id)
         known = await self._store.credential_ids(caller.user_id)
         return self._ceremonies.registration_options(user, await self._registrations.issue(caller.user_id), known)
 
     async def add(self, caller: Caller, credential: Credential, name: str) -> Passkey:
         """Add the passkey that the caller's device made; see PasskeyService for what is refused."""
-        await self._sessions.require(caller)
+        await self._sessions.require_fresh(caller)
         try:
             new = await self._registered(caller, credential)
         except DoesNotHold as error:
             raise InvalidArgument("credential", f"is not accepted: {error}") from error
-        passkey = Passkey(self._new_id(), name.strip() or _NAME, new.synced, self._clock(), None)
-        stored = (caller.user_id, passkey.id, new, passkey.name, passkey.created_at, MOST_PASSKEYS)
-        if not await self._store.add_passkey(*stored):
+        notice = self._mailing.notice(Kind.PASSKEY_ADDED)
+        passkey = Passkey(self._new_id(), name.strip() or _NAME, new.synced, notice.now, None)
+        if not await self._store.add_passkey(caller, passkey.id, new, passkey.name, MOST_PASSKEYS, notice):
             raise FailedPrecondition(f"This passkey is known already, or the account has {MOST_PASSKEYS}.")
         metrics.passkeys.labels(event="added").inc()
         return passkey
@@ -118,8 +120,9 @@ class Passkeys:
 
     async def delete(self, caller: Caller, passkey_id: uuid.UUID) -> None:
         """Delete a passkey, but never the last way in."""
-        await self._sessions.require(caller)
-        done = await self._store.delete_passkey(caller.user_id, passkey_id, self._issuers)
+        await self._sessions.require_fresh(caller)
+        notice = self._mailing.notice(Kind.PASSKEY_DELETED)
+        done = await self._store.delete_passkey(caller, passkey_id, self._issuers, notice)
         if done is None:
             raise NotFound("passkey")
         if not done:

@@ -16,6 +16,7 @@ from parley_auth.account import Caller, NewSession, SignedIn, User
 from parley_auth.accounts import Accounts
 from parley_auth.errors import InvalidCode, InvalidMfaToken
 from parley_auth.guesses import Guess, Guesses
+from parley_auth.mailing import Kind, Mailing, Notice
 from parley_auth.mfa import mfa_hash
 from parley_auth.sealing import Sealing
 from parley_auth.sessions import Sessions
@@ -70,17 +71,23 @@ class Store(Protocol):
         ...
 
     async def confirm_totp(
-        self, user_id: uuid.UUID, sealed: bytes, step: int, codes: Sequence[bytes], now: dt.datetime
+        self, caller: Caller, sealed: bytes, step: int, codes: Sequence[bytes], notice: Notice
     ) -> bool:
-        """Have a secret count, and store the recovery codes' hashes; False when it is another one or counts already."""
+        """Have a secret count, tell its owner, and store the recovery codes' hashes; False when it is another one or counts already."""
         ...
 
-    async def delete_totp(self, user_id: uuid.UUID, proof: Proof) -> bool:
-        """Delete the secret, the recovery codes and pending sign-ins; False when the proof was used."""
+    async def delete_totp(self, caller: Caller, proof: Proof, notice: Notice) -> bool:
+        """Delete the secret, the recovery codes and pending sign-ins, and tell their owner; False when the proof was used."""
         ...
 
-    async def replace_recovery_codes(self, user_id: uuid.UUID, proof: Proof, codes: Sequence[bytes]) -> bool:
-        """Replace all recovery codes; False when the proof was used."""
+    async def prove(self, caller: Caller, proof: Proof | None, now: dt.datetime) -> bool:
+        """Have a session count as proved now, and use a proof up; False when it was used."""
+        ...
+
+    async def replace_recovery_codes(
+        self, caller: Caller, proof: Proof, codes: Sequence[bytes], notice: Notice
+    ) -> bool:
+        """Replace all recovery codes, and tell their owner; False when the proof was used."""
         ...
 
     async def find_pending(self, token_hash: bytes, now: dt.datetime) -> Pending | None:
@@ -102,6 +109,7 @@ class SecondFactors:
         sessions: Sessions,
         guesses: Guesses,
         sealing: Sealing,
+        mailing: Mailing,
         *,
         app_name: str,
         clock: Callable[[], dt.datetime],
@@ -111,13 +119,15 @@ class SecondFactors:
         self._sessions = sessions
         self._guesses = guesses
         self._sealing = sealing
+        self._mailing = mailing
         self._app_name = app_name
         self._clock = clock
 
     async def enrol(self, caller: Caller, password: str) -> tuple[str, str]:
         """Return a new secret in base32 and as an `otpauth://` URI; it does not count yet."""
         await self._sessions.require(caller)
-        await self._accounts.confirm_password(caller.user_id, password)
+        if not await self._accounts.confirm_password(caller.user_id, password):
+            await self._sessions.require_fresh(caller)
         user = await self._accounts.me(caller.user_id)
         secret = totp.new_secret()
         if not await self._store.store_totp(user.id, self._sealing.seal(secret, user.id.bytes), self._clock()):
@@ -136,7 +146,8 @@ class SecondFactors:
             raise self._wrong("totp")
         codes = totp.new_recovery_codes()
         hashes = [totp.recovery_hash(code) for code in codes]
-        confirmed = await self._store.confirm_totp(caller.user_id, found.sealed, step, hashes, self._clock())
+        notice = self._mailing.notice(Kind.SECOND_FACTOR_ON)
+        confirmed = await self._store.confirm_totp(caller, found.sealed, step, hashes, notice)
         await self._guesses.give_back(guess)  # the code was right, whoever came first
         if not confirmed:
             raise FailedPrecondition("The authenticator app was enrolled anew or confirmed at the same moment.")
@@ -154,7 +165,8 @@ class SecondFactors:
         found = await self._enabled(caller)
         await self._accounts.confirm_password(caller.user_id, password)
         proof, guess = await self._proved(caller.user_id, found.sealed, code)
-        if proof is None or not await self._store.delete_totp(caller.user_id, proof):
+        notice = self._mailing.notice(Kind.SECOND_FACTOR_OFF)
+        if proof is None or not await self._store.delete_totp(caller, proof, notice):
             raise self._wrong(_method(code))
         await self._guesses.give_back(guess)
         metrics.second_factor_changes.labels(event="disabled").inc()
@@ -165,11 +177,28 @@ class SecondFactors:
         proof, guess = await self._proved(caller.user_id, found.sealed, code)
         codes = totp.new_recovery_codes()
         hashes = [totp.recovery_hash(code) for code in codes]
-        if proof is None or not await self._store.replace_recovery_codes(caller.user_id, proof, hashes):
+        notice = self._mailing.notice(Kind.RECOVERY_CODES_REPLACED)
+        if proof is None or not await self._store.replace_recovery_codes(caller, proof, hashes, notice):
             raise self._wrong(_method(code))
         await self._guesses.give_back(guess)
         metrics.second_factor_changes.labels(event="codes_replaced").inc()
         return codes
+
+    async def reauthenticate(self, caller: Caller, password: str, code: str) -> int:
+        """Make the caller's session fresh; returns for how many seconds. See ReauthenticationService for what is refused."""
+        found = await self.get(caller)
+        has_password = await self._accounts.confirm_password(caller.user_id, password)
+        if found is None and not has_password:
+            raise FailedPrecondition(
+                "This account has neither password nor second factor: sign in again by its identity provider or passkey."
+            )
+        proof, guess = (None, None) if found is None else await self._proved(caller.user_id, found.sealed, code)
+        if (found is not None and proof is None) or not await self._store.prove(caller, proof, self._clock()):
+            raise self._wrong(_method(code))
+        if guess is not None:
+            await self._guesses.give_back(guess)
+        metrics.reauthentications.inc()
+        return self._sessions.fresh_seconds
 
     async def complete(self, token: str, code: str) -> SignedIn:
         """Finish a sign-in; InvalidCode leaves it open, InvalidMfaToken says that it is over."""

@@ -14,7 +14,7 @@ from parley_kit.errors import NotFound
 from parley_auth import metrics
 from parley_auth.access_tokens import AccessTokens
 from parley_auth.account import Caller, DeviceSession, NewSession, SignedIn, User
-from parley_auth.errors import InvalidRefreshToken, SessionEnded
+from parley_auth.errors import InvalidRefreshToken, ReauthenticationRequired, SessionEnded
 from parley_auth.refresh_tokens import new_refresh_token, seal, token_hash, unseal
 
 log = structlog.get_logger()
@@ -57,6 +57,10 @@ class Store(Protocol):
         """Whether the caller's session has neither ended nor expired."""
         ...
 
+    async def proved_at(self, caller: Caller, now: dt.datetime) -> tuple[dt.datetime, bool] | None:
+        """Return when a session was last proved, and whether its account has anything to prove it by; None: ended."""
+        ...
+
     async def list_sessions(
         self, user_id: uuid.UUID, now: dt.datetime, before: uuid.UUID | None, limit: int
     ) -> list[DeviceSession]:
@@ -84,6 +88,7 @@ class Sessions:
         clock: Callable[[], dt.datetime],
         refresh_lifetime: dt.timedelta,
         grace: dt.timedelta,
+        fresh: dt.timedelta,
     ) -> None:
         self._store = store
         self._tokens = tokens
@@ -91,6 +96,7 @@ class Sessions:
         self._clock = clock
         self._refresh_lifetime = refresh_lifetime
         self._grace = grace
+        self._fresh = fresh
 
     def begin(self, device_name: str) -> tuple[NewSession, str]:
         """Return a session to be stored, and its refresh token."""
@@ -131,6 +137,25 @@ class Sessions:
         """Raise SessionEnded unless the caller's session lives: its access tokens outlive it by some minutes."""
         if not await self._store.lives(caller, self._clock()):
             raise SessionEnded
+
+    @property
+    def fresh_seconds(self) -> int:
+        """How long a session is fresh."""
+        return int(self._fresh.total_seconds())
+
+    async def require_fresh(self, caller: Caller) -> None:
+        """Raise ReauthenticationRequired unless the session began, or was proved again, lately; SessionEnded as require does.
+
+        So nobody who got hold of a living session can add another way in, and have the account for good. Guests have
+        nothing to prove and nothing else to lose it to.
+        """
+        now = self._clock()
+        found = await self._store.proved_at(caller, now)
+        if found is None:
+            raise SessionEnded
+        proved_at, provable = found
+        if provable and proved_at <= now - self._fresh:
+            raise ReauthenticationRequired
 
     async def list(self, caller: Caller, before: uuid.UUID | None, limit: int) -> list[DeviceSession]:
         """Return the caller's living sessions, newest first."""

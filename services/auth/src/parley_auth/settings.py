@@ -79,7 +79,10 @@ class Settings(ServiceSettings):
     chat_address: str = Field("127.0.0.1:9104", description="host:port of chat.")
     inference_image_address: str = Field("127.0.0.1:9106", description="host:port of inference-image.")
     fresh_seconds: int = Field(
-        600, ge=0, le=86400, description="How long after signing in an account may be deleted without the password."
+        600,
+        ge=60,
+        le=86400,
+        description="How long after signing in the ways into an account may be changed by the session alone.",
     )
     erasure_look_again_seconds: int = Field(
         60,

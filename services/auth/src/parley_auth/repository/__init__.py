@@ -8,6 +8,7 @@ from parley_auth.repository.api_keys import ApiKeyRepository
 from parley_auth.repository.challenges import ChallengeRepository
 from parley_auth.repository.erasures import ErasureRepository
 from parley_auth.repository.exports import ExportRepository
+from parley_auth.repository.freshness import FreshnessRepository
 from parley_auth.repository.guesses import GuessRepository
 from parley_auth.repository.identities import IdentityRepository
 from parley_auth.repository.mails import MailRepository
@@ -20,6 +21,7 @@ from parley_auth.repository.upkeep import UpkeepRepository
 class Repository(
     AccountRepository,
     SessionRepository,
+    FreshnessRepository,
     GuessRepository,
     MailRepository,
     ApiKeyRepository,

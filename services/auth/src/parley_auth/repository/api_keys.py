@@ -10,11 +10,13 @@ import sqlalchemy as sa
 
 from parley_auth.account import Caller
 from parley_auth.api_key import ApiKey, KeyIdentity, NewApiKey
+from parley_auth.mailing import Notice
 from parley_auth.repository.base import Base
+from parley_auth.repository.freshness import lock_account
+from parley_auth.repository.letters import tell_owner
 
 # The user's row makes those who add keys at once queue, so that each counts what the one before it has added: two statements,
 # because the second must see what was committed while the first one waited: their keys, or the end of the caller's session.
-_LOCK = sa.text("SELECT id FROM auth.users WHERE id = :user_id FOR NO KEY UPDATE")
 _ADD = sa.text("""
     INSERT INTO auth.api_keys
         (id, user_id, key_hash, prefix, name, scopes, credit_limit_micros, created_at, expires_at, request_id)
@@ -66,7 +68,7 @@ _NEWEST = uuid.UUID(int=2**128 - 1)
 class ApiKeyRepository(Base):
     """Keys and their use."""
 
-    async def add_key(self, caller: Caller, new: NewApiKey, most: int) -> bool:
+    async def add_key(self, caller: Caller, new: NewApiKey, most: int, notice: Notice) -> bool:
         """Store a key; False when the user has `most` living ones, or one of the same request, or the session ended."""
         key = new.key
         values = {
@@ -83,8 +85,11 @@ class ApiKeyRepository(Base):
             "most": most,
         }
         async with self._engine.begin() as connection:
-            await connection.execute(_LOCK, {"user_id": caller.user_id})
-            return (await connection.execute(_ADD, values)).one_or_none() is not None
+            await lock_account(connection, caller.user_id)
+            if (await connection.execute(_ADD, values)).one_or_none() is None:
+                return False
+            await tell_owner(connection, caller.user_id, notice)
+        return True
 
     async def key_of_request(self, user_id: uuid.UUID, request_id: str) -> ApiKey | None:
         """Return the key that a request made."""

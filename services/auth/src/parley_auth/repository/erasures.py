@@ -16,7 +16,9 @@ from parley_auth.mailing import Kind
 from parley_auth.repository.base import Base
 from parley_auth.repository.letters import NOTICE
 
-_BEGAN = sa.text("SELECT created_at FROM auth.sessions WHERE id = :session_id AND user_id = :user_id")
+_BEGAN = sa.text(
+    "SELECT coalesce(proved_at, created_at) AS proved_at FROM auth.sessions WHERE id = :session_id AND user_id = :user_id"
+)
 # Everything else of a user goes with it, by foreign keys, but for guesses, the log of operators, and what is mailed.
 _DELETE_USER = sa.text("DELETE FROM auth.users WHERE id = :user_id RETURNING id, email")
 _DELETE_GUESSES = sa.text("DELETE FROM auth.password_guesses WHERE account = ANY(:accounts)")
@@ -69,9 +71,9 @@ class ErasureRepository(Base):
     """Accounts that go."""
 
     async def session_began(self, caller: Caller) -> dt.datetime | None:
-        """Return when the caller's session began."""
+        """Return when the caller's session began, or was proved again."""
         row = await self._row(_BEGAN, user_id=caller.user_id, session_id=caller.session_id)
-        return None if row is None else row.created_at
+        return None if row is None else row.proved_at
 
     async def delete_account(self, user_id: uuid.UUID, farewell: Farewell) -> bool:
         """Delete an account with all that is stored of it here, and write down who else must; False when it is gone."""

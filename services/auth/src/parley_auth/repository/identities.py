@@ -8,23 +8,30 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from parley_auth.account import NewSession, User
+from parley_auth.account import Caller, NewSession, User
 from parley_auth.identity import Assertion, Identity, Linked
+from parley_auth.mailing import Notice
 from parley_auth.repository.base import USER, Base, session_values, to_user, with_session
-from parley_auth.repository.ways_in import LOCK_USER, OTHER_WAY_IN
+from parley_auth.repository.freshness import begin_change, lock_account
+from parley_auth.repository.letters import tell_owner
+from parley_auth.repository.ways_in import OTHER_WAY_IN
 
 _FIND = sa.text(f"""
     SELECT identity.id AS identity_id, provider, identity.email AS told_email, linked_at, last_used_at, {USER}
     FROM auth.identities AS identity JOIN auth.users ON users.id = identity.user_id
     WHERE issuer = :issuer AND subject = :subject
 """)  # noqa: S608 - our own part
-# Locks the link: one that is being unlinked opens nothing.
+# Locks the link: one that is being unlinked opens nothing. The account first, as whoever unlinks does.
 _OPEN_SESSION = with_session("""
-    UPDATE auth.identities SET last_used_at = :now, email = coalesce(:email, email)
-    WHERE id = :identity_id AND NOT EXISTS (
-        SELECT FROM auth.totp WHERE totp.user_id = identities.user_id AND confirmed_at IS NOT NULL
+    UPDATE auth.identities AS identity SET last_used_at = :now, email = coalesce(:email, identity.email)
+    FROM (
+        SELECT users.id FROM auth.users JOIN auth.identities AS link ON link.user_id = users.id
+        WHERE link.id = :identity_id FOR SHARE OF users
+    ) AS owner
+    WHERE identity.id = :identity_id AND identity.user_id = owner.id AND NOT EXISTS (
+        SELECT FROM auth.totp WHERE totp.user_id = identity.user_id AND confirmed_at IS NOT NULL
     )
-    RETURNING user_id AS id
+    RETURNING identity.user_id AS id
 """)
 _NEW_USER = sa.text("""
     INSERT INTO auth.users (id, email, email_verified_at, created_at)
@@ -90,38 +97,49 @@ class IdentityRepository(Base):
         return None if row is None else (row.id, row.verified)
 
     async def link_identity(
-        self, user_id: uuid.UUID, identity_id: uuid.UUID, assertion: Assertion, now: dt.datetime, most: int
+        self, caller: Caller, identity_id: uuid.UUID, assertion: Assertion, most: int, notice: Notice
     ) -> bool:
         """Store a link, and the vouched e-mail if the account has none; False when linked already or too many."""
-        link = _link(user_id, identity_id, assertion) | {"now": now, "most": most}
+        link = _link(caller.user_id, identity_id, assertion) | {"now": notice.now, "most": most}
         async with self._engine.begin() as connection:
-            await connection.execute(LOCK_USER, {"user_id": user_id})
+            await begin_change(connection, caller, notice.now)
             if (await connection.execute(_LINK_OWN, link)).one_or_none() is None:
                 return False
+            await tell_owner(connection, caller.user_id, notice)
         # Apart from it: losing the e-mail to a sign-up of this very moment must not undo the link.
         if assertion.vouched_email is not None:
-            await self._adopt_email(user_id, assertion.vouched_email, now)
+            await self._adopt_email(caller.user_id, assertion.vouched_email, notice.now)
         return True
 
     async def link_by_email(
-        self, user_id: uuid.UUID, identity_id: uuid.UUID, assertion: Assertion, now: dt.datetime
+        self, user_id: uuid.UUID, identity_id: uuid.UUID, assertion: Assertion, notice: Notice
     ) -> bool:
         """Store a link, if the user's e-mail is still the vouched one and verified; False otherwise."""
-        link = _link(user_id, identity_id, assertion) | {"now": now, "email": assertion.vouched_email}
-        return await self._row(_LINK_BY_EMAIL, **link) is not None
+        link = _link(user_id, identity_id, assertion) | {"now": notice.now, "email": assertion.vouched_email}
+        async with self._engine.begin() as connection:
+            await lock_account(connection, user_id)
+            if (await connection.execute(_LINK_BY_EMAIL, link)).one_or_none() is None:
+                return False
+            await tell_owner(connection, user_id, notice)
+        return True
 
     async def list_identities(self, user_id: uuid.UUID) -> list[Identity]:
         """Return a user's links, oldest first."""
         return [_to_identity(row) for row in await self._rows(_LIST, user_id=user_id)]
 
-    async def unlink_identity(self, user_id: uuid.UUID, identity_id: uuid.UUID, issuers: list[str]) -> bool | None:
+    async def unlink_identity(
+        self, caller: Caller, identity_id: uuid.UUID, issuers: list[str], notice: Notice
+    ) -> bool | None:
         """Delete a user's link; False when nothing else would let the user in, None when there is no such link."""
-        one = {"user_id": user_id, "taken": identity_id}
+        one = {"user_id": caller.user_id, "taken": identity_id}
         async with self._engine.begin() as connection:
-            await connection.execute(LOCK_USER, {"user_id": user_id})
+            await begin_change(connection, caller, notice.now)
             if (await connection.execute(_EXISTS, one)).one_or_none() is None:
                 return None
-            return (await connection.execute(_UNLINK, one | {"issuers": issuers})).rowcount > 0
+            if (await connection.execute(_UNLINK, one | {"issuers": issuers})).rowcount == 0:
+                return False
+            await tell_owner(connection, caller.user_id, notice)
+        return True
 
     async def _adopt_email(self, user_id: uuid.UUID, email: str, now: dt.datetime) -> None:
         try:

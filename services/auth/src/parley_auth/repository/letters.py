@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley_auth.mailing import Letter
+from parley_auth.mailing import Letter, Notice
 
 # Goes on after `WITH account AS (…)`. An address that signs an account in gets other words and no token; whichever it is, the
 # same rows are written, so that neither answer nor time tells.
@@ -29,6 +31,18 @@ NOTICE = sa.text("""
     INSERT INTO auth.mails (id, user_id, kind, recipient, created_at, next_attempt_at, expires_at)
     VALUES (:mail_id, :user_id, :kind, :email, :now, :now, :expires_at)
 """)
+_NOTICE_TO_OWNER = sa.text("""
+    INSERT INTO auth.mails (id, user_id, kind, recipient, details, created_at, next_attempt_at, expires_at)
+    SELECT :mail_id, id, :kind, email, :details, :now, :now, :expires_at
+    FROM auth.users WHERE id = :user_id AND email IS NOT NULL
+""").bindparams(sa.bindparam("details", type_=sa.Text))
+
+
+async def tell_owner(
+    connection: AsyncConnection, user_id: uuid.UUID, notice: Notice, details: str | None = None
+) -> None:
+    """Store a notice to the address that an account has proved, if it has one."""
+    await connection.execute(_NOTICE_TO_OWNER, {"user_id": user_id, "details": details, **vars(notice)})
 
 
 def letter_values(letter: Letter) -> dict[str, Any]:

@@ -10,9 +10,11 @@ from sqlalchemy.exc import IntegrityError
 
 from parley_auth.account import Caller
 from parley_auth.mail_text import QueuedMail
-from parley_auth.mailing import Kind, Letter
+from parley_auth.mailing import Kind, Letter, Notice
+from parley_auth.password_resets import Unsettled
 from parley_auth.repository.base import Base
-from parley_auth.repository.letters import KILL_RESETS, NOTICE, PROOF, letter_values
+from parley_auth.repository.letters import KILL_RESETS, PROOF, letter_values, tell_owner
+from parley_auth.repository.unsettled import remove_unsettled
 
 # As guesses are counted: racers queue at the row's lock, and never more than the limit are counted.
 _COUNT = sa.text("""
@@ -78,7 +80,7 @@ _USE_RESET = sa.text("""
     )
     UPDATE auth.users AS account SET password_hash = :new, email_verified_at = coalesce(email_verified_at, :now)
     FROM token WHERE account.id = token.user_id AND account.email = token.email
-    RETURNING account.id, account.email
+    RETURNING account.id
 """)
 _REVOKE_KEYS = sa.text("""
     UPDATE auth.api_keys SET revoked_at = :now
@@ -137,13 +139,13 @@ class MailRepository(Base):
         """Whether a token can be used."""
         return await self._row(_HOLDS, token_hash=token_hash, now=now) is not None
 
-    async def reset_password(
-        self, token_hash: bytes, new: str, mail_id: uuid.UUID, now: dt.datetime, mail_expires_at: dt.datetime
-    ) -> int | None:
+    async def reset_password(self, token_hash: bytes, new: str, unsettled: Unsettled, notice: Notice) -> int | None:
         """Use a token up, replace the password hash, end all sessions, revoke all API keys, kill the other tokens, and tell.
 
-        Statements of one transaction: the later ones must see the sessions and keys whose making the first one waited for.
+        Statements of one transaction: the later ones must see the sessions, keys and ways in whose making the first one waited
+        for. Other ways in that are not settled are removed.
         """
+        now = notice.now
         async with self._engine.begin() as connection:
             await connection.execute(_LOCK_HOLDER, {"token_hash": token_hash})
             used = await connection.execute(_USE_RESET, {"token_hash": token_hash, "new": new, "now": now})
@@ -152,15 +154,16 @@ class MailRepository(Base):
                 return None
             await connection.execute(KILL_RESETS, {"user_id": account.id})
             await connection.execute(_REVOKE_KEYS, {"user_id": account.id, "now": now})
-            notice = {"mail_id": mail_id, "user_id": account.id, "kind": Kind.PASSWORD_CHANGED, "now": now}
-            await connection.execute(NOTICE, {**notice, "email": account.email, "expires_at": mail_expires_at})
+            told = await remove_unsettled(connection, account.id, unsettled)
+            await tell_owner(connection, account.id, notice, told)
             return int((await connection.execute(_END_ALL, {"user_id": account.id, "now": now})).rowcount)
 
     async def take_mails(self, now: dt.datetime, limit: int) -> list[QueuedMail]:
         """Take what is due; what is not deleted comes back, later each time."""
         rows = await self._rows(_TAKE, now=now, limit=limit)
         return [
-            QueuedMail(row.id, Kind(row.kind), row.recipient, row.token, row.created_at, row.attempts) for row in rows
+            QueuedMail(row.id, Kind(row.kind), row.recipient, row.token, row.created_at, row.attempts, row.details)
+            for row in rows
         ]
 
     async def delete_mail(self, mail_id: uuid.UUID) -> None:

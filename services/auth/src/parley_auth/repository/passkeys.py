@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from typing import Any
 
 import sqlalchemy as sa
 
-from parley_auth.account import NewSession
+from parley_auth.account import Caller, NewSession
+from parley_auth.mailing import Notice
 from parley_auth.passkey import NewPasskey, Passkey, PasskeyOwner, Use
 from parley_auth.repository.base import USER, Base, session_values, to_user, with_session
-from parley_auth.repository.ways_in import LOCK_USER, OTHER_WAY_IN
+from parley_auth.repository.freshness import begin_change
+from parley_auth.repository.letters import tell_owner
+from parley_auth.repository.ways_in import OTHER_WAY_IN
 
 _CREDENTIAL_IDS = sa.text("SELECT credential_id FROM auth.passkeys WHERE user_id = :user_id")
 _ADD = sa.text("""
@@ -35,11 +37,17 @@ _FIND = sa.text(f"""
     FROM auth.passkeys AS passkey JOIN auth.users ON users.id = passkey.user_id
     WHERE passkey.credential_id = :credential_id
 """)  # noqa: S608 - our own part
-# Synced passkeys count nothing and always say 0; where one counts, each use must have counted on (section 6.1.1).
+# Synced passkeys count nothing and always say 0; where one counts, each use must have counted on (section 6.1.1). The account is
+# locked first, as by whoever deletes a passkey.
 _OPEN_SESSION = with_session("""
-    UPDATE auth.passkeys SET sign_count = :sign_count, synced = :synced, last_used_at = :now
-    WHERE id = :passkey_id AND (sign_count < :sign_count OR (sign_count = 0 AND CAST(:sign_count AS bigint) = 0))
-    RETURNING user_id AS id
+    UPDATE auth.passkeys AS passkey SET sign_count = :sign_count, synced = :synced, last_used_at = :now
+    FROM (
+        SELECT users.id FROM auth.users JOIN auth.passkeys AS theirs ON theirs.user_id = users.id
+        WHERE theirs.id = :passkey_id FOR SHARE OF users
+    ) AS owner
+    WHERE passkey.id = :passkey_id AND passkey.user_id = owner.id
+      AND (passkey.sign_count < :sign_count OR (passkey.sign_count = 0 AND CAST(:sign_count AS bigint) = 0))
+    RETURNING passkey.user_id AS id
 """)
 
 
@@ -51,13 +59,16 @@ class PasskeyRepository(Base):
         return [row.credential_id for row in await self._rows(_CREDENTIAL_IDS, user_id=user_id)]
 
     async def add_passkey(
-        self, user_id: uuid.UUID, passkey_id: uuid.UUID, new: NewPasskey, name: str, now: dt.datetime, most: int
+        self, caller: Caller, passkey_id: uuid.UUID, new: NewPasskey, name: str, most: int, notice: Notice
     ) -> bool:
         """Store a passkey; False when it is known already or the user has `most`."""
-        values = {"user_id": user_id, "passkey_id": passkey_id, "name": name, "now": now, "most": most, **vars(new)}
+        values = {"user_id": caller.user_id, "passkey_id": passkey_id, "name": name, "now": notice.now, "most": most}
         async with self._engine.begin() as connection:
-            await connection.execute(LOCK_USER, {"user_id": user_id})
-            return int((await connection.execute(_ADD, values)).rowcount) > 0
+            await begin_change(connection, caller, notice.now)
+            if (await connection.execute(_ADD, values | vars(new))).rowcount == 0:
+                return False
+            await tell_owner(connection, caller.user_id, notice)
+        return True
 
     async def list_passkeys(self, user_id: uuid.UUID) -> list[Passkey]:
         """Return a user's passkeys, oldest first."""
@@ -68,14 +79,19 @@ class PasskeyRepository(Base):
         row = await self._row(_RENAME, user_id=user_id, passkey_id=passkey_id, name=name)
         return None if row is None else _to_passkey(row)
 
-    async def delete_passkey(self, user_id: uuid.UUID, passkey_id: uuid.UUID, issuers: list[str]) -> bool | None:
+    async def delete_passkey(
+        self, caller: Caller, passkey_id: uuid.UUID, issuers: list[str], notice: Notice
+    ) -> bool | None:
         """Delete a user's passkey; False when nothing else would let the user in, None when there is no such one."""
-        one = {"user_id": user_id, "taken": passkey_id}
+        one = {"user_id": caller.user_id, "taken": passkey_id}
         async with self._engine.begin() as connection:
-            await connection.execute(LOCK_USER, {"user_id": user_id})
+            await begin_change(connection, caller, notice.now)
             if (await connection.execute(_EXISTS, one)).one_or_none() is None:
                 return None
-            return int((await connection.execute(_DELETE, one | {"issuers": issuers})).rowcount) > 0
+            if (await connection.execute(_DELETE, one | {"issuers": issuers})).rowcount == 0:
+                return False
+            await tell_owner(connection, caller.user_id, notice)
+        return True
 
     async def find_passkey(self, credential_id: bytes) -> PasskeyOwner | None:
         """Return a passkey, and whom it signs in."""

@@ -9,9 +9,12 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley_auth.account import NewSession
+from parley_auth.account import Caller, NewSession
+from parley_auth.mailing import Notice
 from parley_auth.mfa import PendingSignIn
 from parley_auth.repository.base import USER, Base, session_values, to_user, with_session
+from parley_auth.repository.freshness import begin_change
+from parley_auth.repository.letters import tell_owner
 from parley_auth.second_factors import Completion, Pending, Proof, Totp
 
 _STORE = sa.text("""
@@ -63,6 +66,15 @@ _FIND_PENDING = sa.text(f"""
     JOIN auth.totp ON totp.user_id = pending.user_id AND totp.confirmed_at IS NOT NULL
     WHERE pending.token_hash = :token_hash AND pending.expires_at > :now
 """)  # noqa: S608 - our own part
+_PROVE = sa.text("UPDATE auth.sessions SET proved_at = :now WHERE id = :session_id")
+# The account before all that is its own, as whoever turns the second factor off does: he holds what this one waits for, the last
+# step, and would wait for what this one holds, the sign-in.
+_LOCK_OWNER = sa.text("""
+    SELECT id FROM auth.users WHERE id = (
+        SELECT user_id FROM auth.pending_sign_ins WHERE token_hash = :token_hash AND expires_at > :now
+    )
+    FOR NO KEY UPDATE
+""")
 _TAKE_PENDING = sa.text("""
     DELETE FROM auth.pending_sign_ins WHERE token_hash = :token_hash AND expires_at > :now
     RETURNING user_id, password_digest
@@ -90,28 +102,48 @@ class SecondFactorRepository(Base):
         return None if row is None else Totp(row.sealed, row.confirmed_at, row.codes)
 
     async def confirm_totp(
-        self, user_id: uuid.UUID, sealed: bytes, step: int, codes: Sequence[bytes], now: dt.datetime
+        self, caller: Caller, sealed: bytes, step: int, codes: Sequence[bytes], notice: Notice
     ) -> bool:
         """Have a secret count, and store the recovery codes' hashes; False when it is another one or counts already."""
-        values = {"user_id": user_id, "sealed": sealed, "step": step, "codes": list(codes), "now": now}
-        return await self._count(_CONFIRM, **values) > 0
-
-    async def delete_totp(self, user_id: uuid.UUID, proof: Proof) -> bool:
-        """Delete the secret, the recovery codes and pending sign-ins; False when the proof was used."""
+        values = {"user_id": caller.user_id, "sealed": sealed, "step": step, "codes": list(codes), "now": notice.now}
         async with self._engine.begin() as connection:
-            if not await _used_up(connection, user_id, proof):
+            await begin_change(connection, caller, notice.now)
+            if (await connection.execute(_CONFIRM, values)).rowcount == 0:
                 return False
-            for statement in (_DELETE_PENDING, _DELETE_CODES, _DELETE):
-                await connection.execute(statement, {"user_id": user_id})
+            await tell_owner(connection, caller.user_id, notice)
         return True
 
-    async def replace_recovery_codes(self, user_id: uuid.UUID, proof: Proof, codes: Sequence[bytes]) -> bool:
+    async def delete_totp(self, caller: Caller, proof: Proof, notice: Notice) -> bool:
+        """Delete the secret, the recovery codes and pending sign-ins; False when the proof was used."""
+        async with self._engine.begin() as connection:
+            await begin_change(connection, caller, notice.now)
+            if not await _used_up(connection, caller.user_id, proof):
+                return False
+            for statement in (_DELETE_PENDING, _DELETE_CODES, _DELETE):
+                await connection.execute(statement, {"user_id": caller.user_id})
+            await tell_owner(connection, caller.user_id, notice)
+        return True
+
+    async def replace_recovery_codes(
+        self, caller: Caller, proof: Proof, codes: Sequence[bytes], notice: Notice
+    ) -> bool:
         """Replace all recovery codes; False when the proof was used."""
         async with self._engine.begin() as connection:
-            if not await _used_up(connection, user_id, proof):
+            await begin_change(connection, caller, notice.now)
+            if not await _used_up(connection, caller.user_id, proof):
                 return False
-            await connection.execute(_DELETE_CODES, {"user_id": user_id})
-            await connection.execute(_STORE_CODES, {"user_id": user_id, "codes": list(codes)})
+            await connection.execute(_DELETE_CODES, {"user_id": caller.user_id})
+            await connection.execute(_STORE_CODES, {"user_id": caller.user_id, "codes": list(codes)})
+            await tell_owner(connection, caller.user_id, notice)
+        return True
+
+    async def prove(self, caller: Caller, proof: Proof | None, now: dt.datetime) -> bool:
+        """Have a session count as proved now, and use a proof up; False, and nothing is changed, when it was used."""
+        async with self._engine.begin() as connection:
+            await begin_change(connection, caller, now)
+            if proof is not None and not await _used_up(connection, caller.user_id, proof):
+                return False
+            await connection.execute(_PROVE, {"session_id": caller.session_id, "now": now})
         return True
 
     async def store_pending(self, pending: PendingSignIn) -> bool:
@@ -129,6 +161,7 @@ class SecondFactorRepository(Base):
         """Store the session of a pending sign-in, which is over then; nothing is changed when the proof was used."""
         async with self._engine.connect() as connection, connection.begin() as transaction:
             taken = {"token_hash": token_hash, "now": session.created_at}
+            await connection.execute(_LOCK_OWNER, taken)
             pending = (await connection.execute(_TAKE_PENDING, taken)).one_or_none()
             if pending is None:
                 return Completion.GONE

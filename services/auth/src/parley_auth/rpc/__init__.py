@@ -19,6 +19,7 @@ from parley.auth.v1.passkey_service_pb2_grpc import add_PasskeyServiceServicer_t
 from parley.auth.v1.passkey_sign_in_service_pb2_grpc import add_PasskeySignInServiceServicer_to_server
 from parley.auth.v1.password_reset_service_pb2_grpc import add_PasswordResetServiceServicer_to_server
 from parley.auth.v1.password_service_pb2_grpc import add_PasswordServiceServicer_to_server
+from parley.auth.v1.reauthentication_service_pb2_grpc import add_ReauthenticationServiceServicer_to_server
 from parley.auth.v1.service_token_service_pb2_grpc import add_ServiceTokenServiceServicer_to_server
 from parley.auth.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_server
 from parley.auth.v1.totp_service_pb2_grpc import add_TotpServiceServicer_to_server
@@ -51,6 +52,7 @@ from parley_auth.rpc.oidc import OidcService
 from parley_auth.rpc.passkeys import PasskeyService, PasskeySignInService
 from parley_auth.rpc.password_resets import PasswordResetService
 from parley_auth.rpc.passwords import PasswordService
+from parley_auth.rpc.reauthentication import ReauthenticationService
 from parley_auth.rpc.service_tokens import ServiceTokenService
 from parley_auth.rpc.sessions import SessionService
 from parley_auth.rpc.totp import TotpService
@@ -89,6 +91,7 @@ def servicers(
         (IdentityService(federation), add_IdentityServiceServicer_to_server),
         (MfaService(second_factors), add_MfaServiceServicer_to_server),
         (TotpService(second_factors), add_TotpServiceServicer_to_server),
+        (ReauthenticationService(second_factors), add_ReauthenticationServiceServicer_to_server),
         (PasskeyService(passkeys), add_PasskeyServiceServicer_to_server),
         (PasskeySignInService(passkeys), add_PasskeySignInServiceServicer_to_server),
         (AccountService(erasures, exports), add_AccountServiceServicer_to_server),

@@ -27,5 +27,5 @@ class PasswordResetService(password_reset_service_pb2_grpc.PasswordResetServiceS
 
     async def ConfirmPasswordReset(self, request: pb.ConfirmPasswordResetRequest, context: Context) -> Empty:
         """Set a new password."""
-        await self._resets.confirm(request.token, request.new_password)
+        await self._resets.confirm(request.token, request.new_password, remove_all=request.remove_other_ways_in)
         return Empty()
