@@ -1,5 +1,8 @@
 """Credits: granted, spent, listed; the books add up."""
 
+import asyncio
+import uuid
+
 
 async def test_a_new_account_has_the_welcome_grant(me):
     balance, held, available = await me.credits()
@@ -35,3 +38,12 @@ async def test_the_books_balance(operator, me):
     assert audit.accounts > 2
     assert audit.entries > 2
     assert (audit.sum_micros, audit.drifted_balances, audit.drifted_holds, audit.overdue_holds) == (0, 0, 0, 0)
+
+
+async def test_billing_hears_of_a_proved_address(me, sql):
+    await me.verify()
+    waiting = "SELECT 1 FROM auth.welcomes WHERE user_id = $1"
+    async with asyncio.timeout(60):
+        while await sql("auth_app", waiting, uuid.UUID(me.id)):
+            await asyncio.sleep(0.1)
+    assert (await me.credits())[0] == 5_000_000  # on one machine all of it was given at once

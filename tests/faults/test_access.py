@@ -57,6 +57,7 @@ SERVICE = {
     "parley.image.v1.UserDataService/EraseUser": {"userId": STRANGER},
     "parley.image.v1.UserDataService/ExportUser": {"userId": STRANGER},
     "parley.billing.v1.HoldService/GetHold": {"holdId": STRANGER},
+    "parley.billing.v1.WelcomeService/WelcomeUser": {"userId": STRANGER, "proof": STRANGER},
     "parley.billing.v1.HoldService/PlaceHold": {
         "holdId": STRANGER, "userId": STRANGER, "model": "parley-nano-chat", "priceVersion": 1,
         "maxQuantity": {"inputTokens": 1},

@@ -17,7 +17,7 @@ from parley_auth.accounts import Accounts
 from parley_auth.admin import Admin
 from parley_auth.api_keys import ApiKeys
 from parley_auth.challenges import Challenges, Purpose
-from parley_auth.clients import user_data_clients
+from parley_auth.clients import GrpcWelcome, user_data_clients
 from parley_auth.email_addresses import EmailAddresses
 from parley_auth.erasures import EVERY_SECONDS as ERASE_EVERY_SECONDS
 from parley_auth.erasures import Erasures, Times
@@ -49,6 +49,8 @@ from parley_auth.signing_key_files import read_keys
 from parley_auth.signing_keys import CannotSign, SigningKeys
 from parley_auth.upkeep import EVERY_SECONDS, sweep
 from parley_auth.webauthn_ceremonies import Ceremonies
+from parley_auth.welcomes import EVERY_SECONDS as WELCOME_EVERY_SECONDS
+from parley_auth.welcomes import Welcomes
 from parley_auth.wrong_keys import WrongKeys
 
 KEYS_EVERY_SECONDS = 5.0
@@ -149,12 +151,14 @@ def build() -> Service:
     channels = [open_channel(address, own) for address in storing]
     others = user_data_clients(*channels)
     erasures = Erasures(repository, accounts, sessions, others, erasure_times(settings), new_id=new_id, clock=now)
+    welcomes = Welcomes(repository, GrpcWelcome(channels[-1]), clock=now)
     every = dt.timedelta(seconds=settings.export_seconds)
     exports = Exports(repository, sessions, others, clock=now, every=every, at_once=settings.exports_at_once)
     periodic = (
         Periodic("reading signing keys", keys.reload, every_seconds=KEYS_EVERY_SECONDS),
         Periodic("sending mails", queue.drain, every_seconds=MAIL_EVERY_SECONDS),
         Periodic("erasing", erasures.drive, every_seconds=ERASE_EVERY_SECONDS),
+        Periodic("telling billing of proved addresses", welcomes.drive, every_seconds=WELCOME_EVERY_SECONDS),
         Periodic("removing abandoned accounts", erasures.remove_abandoned, every_seconds=EVERY_SECONDS),
         Periodic("sweeping", lambda: sweep(repository, now(), window), every_seconds=EVERY_SECONDS),
     )

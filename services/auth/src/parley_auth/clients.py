@@ -9,7 +9,9 @@ from typing import Any, Protocol
 
 import grpc
 from parley.billing.v1 import user_data_service_pb2 as billing_pb
+from parley.billing.v1 import welcome_service_pb2
 from parley.billing.v1.user_data_service_pb2_grpc import UserDataServiceStub as BillingStub
+from parley.billing.v1.welcome_service_pb2_grpc import WelcomeServiceStub
 from parley.chat.v1 import user_data_service_pb2 as chat_pb
 from parley.chat.v1.user_data_service_pb2_grpc import UserDataServiceStub as ChatStub
 from parley.image.v1 import user_data_service_pb2 as image_pb
@@ -29,6 +31,26 @@ class UserDataClient(Protocol):
     def export(self, user_id: uuid.UUID) -> AsyncGenerator[tuple[str, str]]:
         """Return everything that is stored of a user: the kind, and the thing as JSON."""
         ...
+
+
+class WelcomeClient(Protocol):
+    """Billing's WelcomeService."""
+
+    async def welcome(self, user_id: uuid.UUID, proof: uuid.UUID) -> bool:
+        """Give a user the rest of the welcome grant; False when the proof was used by another account, or there is none."""
+        ...
+
+
+class GrpcWelcome:
+    """By gRPC."""
+
+    def __init__(self, billing: grpc.aio.Channel) -> None:
+        self._stub = WelcomeServiceStub(billing)
+
+    async def welcome(self, user_id: uuid.UUID, proof: uuid.UUID) -> bool:
+        """Give a user the rest of the welcome grant; False when the proof was used by another account, or there is none."""
+        request = welcome_service_pb2.WelcomeUserRequest(user_id=str(user_id), proof=str(proof))
+        return bool((await self._stub.WelcomeUser(request)).given)
 
 
 class GrpcUserData:

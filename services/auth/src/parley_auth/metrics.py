@@ -9,6 +9,7 @@ refreshes = Counter("parley_auth_refreshes_total", "Uses of refresh tokens, by r
 accounts_deleted = Counter("parley_auth_accounts_deleted_total", "Accounts deleted, by cause.", ["cause"])
 erasures = Counter("parley_auth_erasures_total", "Users erased in another service, by service.", ["service"])
 erasures_overdue = Gauge("parley_auth_erasures_overdue", "Erasures asked for more than an hour ago and not done.")
+welcomes = Counter("parley_auth_welcomes_total", "Accounts with a proved address that billing welcomed.", ["result"])
 mails = Counter("parley_auth_mails_total", "Mails, by what came of them.", ["result"])
 sessions_ended = Counter("parley_auth_sessions_ended_total", "Sessions ended before they expired, by cause.", ["cause"])
 password_changes = Counter("parley_auth_password_changes_total", "Changes of passwords, by result.", ["result"])

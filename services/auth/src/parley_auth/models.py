@@ -245,6 +245,16 @@ erasures = sa.Table(
 )
 sa.Index("ix_erasures_due", erasures.c.next_attempt_at, postgresql_where=erasures.c.done_at.is_(None))
 
+welcomes = sa.Table(
+    "welcomes",
+    metadata,
+    sa.Column("user_id", UUID(as_uuid=True), sa.ForeignKey(users.c.id, ondelete="CASCADE"), primary_key=True),
+    sa.Column("next_attempt_at", _moment, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    comment="Accounts whose address was proved, of which billing is to be told; deleted when it was.",
+)
+sa.Index("ix_welcomes_next_attempt_at", welcomes.c.next_attempt_at)
+
 audit_log = sa.Table(
     "audit_log",
     metadata,

@@ -58,7 +58,8 @@ def build() -> Service:
         servicers=servicers(
             repository,
             GrpcPrices(registry),
-            welcome_grant=settings.welcome_grant_micros,
+            welcome_grant=settings.opening_grant(),
+            welcome_rest=settings.welcome_grant_micros - settings.opening_grant(),
             new_id=new_id,
             now=_now,
             shop=shop,

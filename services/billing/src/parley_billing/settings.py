@@ -16,7 +16,13 @@ class Settings(ServiceSettings):
     model_config = settings_config("PARLEY_BILLING_")
 
     welcome_grant_micros: int = Field(
-        5_000_000, ge=0, le=10**15, description="What a new account is given, in micro-credits; 0 for nothing."
+        5_000_000,
+        ge=0,
+        le=10**15,
+        description="What an account with a proved address is given in all, in micro-credits; 0 for nothing.",
+    )
+    guest_grant_micros: int = Field(
+        500_000, ge=0, le=10**15, description="What of it every new account is given at once, guests too."
     )
     sweep_seconds: float = Field(2, ge=0.1, le=60, description="Time between two looks for expired holds.")
     audit_seconds: float = Field(300, ge=1, le=86_400, description="Time between two audits of the whole ledger.")
@@ -61,3 +67,7 @@ class Settings(ServiceSettings):
     webhook_tolerance_seconds: int = Field(
         300, ge=1, le=3600, description="How old a webhook's signature may be, in seconds."
     )
+
+    def opening_grant(self) -> int:
+        """Return what every new account is given at once."""
+        return min(self.guest_grant_micros, self.welcome_grant_micros)

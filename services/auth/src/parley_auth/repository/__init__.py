@@ -16,6 +16,7 @@ from parley_auth.repository.passkeys import PasskeyRepository
 from parley_auth.repository.second_factors import SecondFactorRepository
 from parley_auth.repository.sessions import SessionRepository
 from parley_auth.repository.upkeep import UpkeepRepository
+from parley_auth.repository.welcomes import WelcomeRepository
 
 
 class Repository(
@@ -32,6 +33,7 @@ class Repository(
     PasskeyRepository,
     ErasureRepository,
     ExportRepository,
+    WelcomeRepository,
     UpkeepRepository,
 ):
     """The stores of the rules, in Postgres."""

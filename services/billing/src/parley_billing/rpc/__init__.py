@@ -21,6 +21,7 @@ from parley.billing.v1.top_up_service_pb2_grpc import add_TopUpServiceServicer_t
 from parley.billing.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server
 from parley.billing.v1.user_data_service_pb2_grpc import add_UserDataServiceServicer_to_server
 from parley.billing.v1.webhook_service_pb2_grpc import add_WebhookServiceServicer_to_server
+from parley.billing.v1.welcome_service_pb2_grpc import add_WelcomeServiceServicer_to_server
 
 from parley_billing.allowances import Allowances
 from parley_billing.billing import Billing
@@ -45,10 +46,12 @@ from parley_billing.rpc.top_ups import TopUpService
 from parley_billing.rpc.usage import UsageService
 from parley_billing.rpc.user_data import UserDataService
 from parley_billing.rpc.webhooks import WebhookService
+from parley_billing.rpc.welcomes import WelcomeService
 from parley_billing.shop import Shop
 from parley_billing.top_ups import TopUps
 from parley_billing.user_data import UserData
 from parley_billing.work_audit import WorkAuditor
+from parley_billing.welcomes import Welcomes
 
 
 def servicers(
@@ -56,13 +59,15 @@ def servicers(
     prices: Prices,
     *,
     welcome_grant: int,
+    welcome_rest: int = 0,
     new_id: Callable[[], uuid.UUID],
     now: Callable[[], dt.datetime],
     shop: Shop = Shop(),  # noqa: B008 - frozen, and sells nothing
     work: WorkAuditor | None = None,
 ) -> list[tuple[Any, Callable[..., None]]]:
-    """Wire the use cases; return what the server serves."""
+    """Wire the use cases; return what the server serves. `welcome_rest` is given for a proved address."""
     billing = Billing(repository, prices, welcome_grant=welcome_grant, new_id=new_id)
+    grants = Grants(repository, billing.open, new_id)
     promotions = Promotions(repository, billing.open, new_id, now)
     reports = Reports(repository, now)
     allowances = Allowances(repository, shop.catalogue, billing.open, now)
@@ -71,7 +76,8 @@ def servicers(
     return [
         (CreditService(billing, promotions, allowances), add_CreditServiceServicer_to_server),
         (HoldService(billing), add_HoldServiceServicer_to_server),
-        (GrantService(Grants(repository, billing.open, new_id)), add_GrantServiceServicer_to_server),
+        (GrantService(grants), add_GrantServiceServicer_to_server),
+        (WelcomeService(Welcomes(grants, welcome_rest)), add_WelcomeServiceServicer_to_server),
         (PromotionService(promotions), add_PromotionServiceServicer_to_server),
         (TopUpService(top_ups), add_TopUpServiceServicer_to_server),
         (WebhookService(shop, events, new_id), add_WebhookServiceServicer_to_server),
