@@ -50,8 +50,8 @@ from parley_billing.rpc.welcomes import WelcomeService
 from parley_billing.shop import Shop
 from parley_billing.top_ups import TopUps
 from parley_billing.user_data import UserData
-from parley_billing.work_audit import WorkAuditor
 from parley_billing.welcomes import Welcomes
+from parley_billing.work_audit import WorkAuditor
 
 
 def servicers(
