@@ -7,6 +7,7 @@ import pytest
 from parley_auth.api_key import new_secret
 from parley_auth.key_exchange import KeyExchange
 from parley_auth.repository import Repository
+from parley_auth.repository import api_keys as keys_repository
 from parley_auth.settings import Settings
 from parley_auth.wrong_keys import WrongKeys
 from parley_kit.errors import ParleyError
@@ -149,6 +150,25 @@ async def test_guessing_is_limited_by_address(client, owner, clock):
     assert (await client.check(other.secret, elsewhere))[0] == 200
     clock.pass_by(seconds=51)
     assert (await client.check(new_secret(), there))[0] == 401
+
+
+def test_every_spelling_of_an_ipv4_address_is_one_customer_and_no_other_is(clock):
+    wrong = WrongKeys(clock=clock, limit=1)
+    wrong.count("::ffff:192.0.2.1")
+    assert wrong.wait("192.0.2.1") > 0
+    assert wrong.wait("::ffff:192.0.2.2") == wrong.wait("192.0.2.2") == wrong.wait("::1") == 0
+
+
+async def test_of_keys_that_do_not_hold_the_newest_are_kept(client, owner, rows, monkeypatch):
+    monkeypatch.setattr(keys_repository, "_KEPT", 2)
+    living = await client.create_key(owner.access_token, "living")
+    for number in range(5):
+        made = await client.create_key(owner.access_token, str(number))
+        await client.revoke_key(owner.access_token, made.api_key.id)
+    await client.create_key(owner.access_token, "last")
+    names = [key.name for key in (await client.list_keys(owner.access_token)).api_keys]
+    assert names == ["last", "4", "3", "living"]
+    assert (await client.check(living.secret))[0] == 200
 
 
 async def test_lists_go_in_pages(client, owner):

@@ -43,6 +43,15 @@ _ADD = sa.text("""
     sa.bindparam("expires_at", type_=sa.DateTime(timezone=True)),
     sa.bindparam("request_id", type_=sa.Text),
 )
+# Whoever makes and revokes keys in a loop would fill the table until they are deleted after 90 days.
+_KEPT = 200
+_DROP_OLDEST = sa.text("""
+    DELETE FROM auth.api_keys WHERE id IN (
+        SELECT id FROM auth.api_keys
+        WHERE user_id = :user_id AND (revoked_at IS NOT NULL OR expires_at <= :now)
+        ORDER BY id DESC OFFSET :kept
+    )
+""")
 _OF_REQUEST = sa.text("SELECT * FROM auth.api_keys WHERE user_id = :user_id AND request_id = :request_id")
 _LIST = sa.text("SELECT * FROM auth.api_keys WHERE user_id = :user_id AND id < :before ORDER BY id DESC LIMIT :limit")
 _RENAME = sa.text("UPDATE auth.api_keys SET name = :name WHERE id = :id AND user_id = :user_id RETURNING *")
@@ -88,6 +97,8 @@ class ApiKeyRepository(Base):
             await lock_account(connection, caller.user_id)
             if (await connection.execute(_ADD, values)).one_or_none() is None:
                 return False
+            over = {"user_id": caller.user_id, "now": notice.now, "kept": _KEPT}
+            await connection.execute(_DROP_OLDEST, over)
             await tell_owner(connection, caller.user_id, notice)
         return True
 
