@@ -73,6 +73,16 @@ async def test_an_admin_who_is_a_person_is_named_in_the_log(client, operator, pe
     assert event.actor == person.user.id
 
 
+async def test_whoever_looks_at_an_account_is_named_in_the_log(client, operator, person):
+    await client.operate(operator, "SetUserRole", user_id=person.user.id, role="support")
+    token = (await client.refresh(person.refresh_token)).access_token
+    other = await client.sign_up(address())
+    await client.operate(token, "ListUsers", email=other.user.email)
+    await client.operate(token, "ListUserSessions", user_id=other.user.id)
+    seen = [(event.action, event.actor) for event in await events_of(client, operator, other)]
+    assert seen == [("look_at_sessions", person.user.id), ("look", person.user.id)]
+
+
 async def test_a_key_of_an_admin_is_no_admin(client, operator, person):
     await client.operate(operator, "SetUserRole", user_id=person.user.id, role="admin")
     session = await client.refresh(person.refresh_token)

@@ -1,10 +1,13 @@
-"""The rules of what operators do with accounts; each change is written down in the transaction that makes it."""
+"""The rules of what operators do with accounts.
+
+Each change is written down in the transaction that makes it, and each look before anything of it is shown.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,6 +63,10 @@ class Store(Protocol):
         """Return living sessions, newest first, older than `before`."""
         ...
 
+    async def write_down(self, events: Sequence[AuditEvent]) -> None:
+        """Store events."""
+        ...
+
     async def sign_out_user(self, event: AuditEvent) -> Account | None:
         """End every session."""
         ...
@@ -89,14 +96,17 @@ class Admin:
         self._new_id = new_id
         self._clock = clock
 
-    async def accounts(self, email: str, before: uuid.UUID | None, limit: int) -> list[Account]:
+    async def accounts(self, act: Act, email: str, before: uuid.UUID | None, limit: int) -> list[Account]:
         """Return accounts, newest first; all of them for an empty e-mail."""
-        return await self._store.accounts(normalise_email(email) or None, before, limit)
+        found = await self._store.accounts(normalise_email(email) or None, before, limit)
+        await self._store.write_down([self._event(act, "look", account.user.id) for account in found])
+        return found
 
-    async def sessions(self, user_id: uuid.UUID, before: uuid.UUID | None, limit: int) -> list[DeviceSession]:
+    async def sessions(self, act: Act, user_id: uuid.UUID, before: uuid.UUID | None, limit: int) -> list[DeviceSession]:
         """Return a user's living sessions, newest first."""
         if not await self._store.account_exists(user_id):
             raise NotFound("user")
+        await self._store.write_down([self._event(act, "look_at_sessions", user_id)])
         return await self._store.list_sessions(user_id, self._clock(), before, limit)
 
     async def sign_out(self, act: Act, user_id: uuid.UUID) -> Account:

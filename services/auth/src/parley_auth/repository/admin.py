@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -49,6 +50,12 @@ class AdminRepository(Base):
     async def account_exists(self, user_id: uuid.UUID) -> bool:
         """Whether there is such a user."""
         return await self._row(_EXISTS, id=user_id) is not None
+
+    async def write_down(self, events: Sequence[AuditEvent]) -> None:
+        """Store events."""
+        if events:
+            async with self._engine.begin() as connection:
+                await connection.execute(_LOG, [_values(event) for event in events])
 
     async def sign_out_user(self, event: AuditEvent) -> Account | None:
         """End every session; None without such a user."""
@@ -108,15 +115,18 @@ async def _lock(connection: AsyncConnection, user_id: uuid.UUID) -> Account | No
 
 
 async def _log(connection: AsyncConnection, event: AuditEvent, details: str = "") -> None:
-    values: dict[str, Any] = {
+    await connection.execute(_LOG, _values(dataclasses.replace(event, details=details)))
+
+
+def _values(event: AuditEvent) -> dict[str, Any]:
+    return {
         "id": event.id,
         "created_at": event.created_at,
         "action": event.action,
         "target": event.target,
-        "details": details,
+        "details": event.details,
         **vars(event.act),
     }
-    await connection.execute(_LOG, values)
 
 
 def _to_account(row: sa.Row[Any]) -> Account:

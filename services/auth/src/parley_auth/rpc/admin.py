@@ -27,7 +27,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     async def ListUsers(self, request: pb.ListUsersRequest, context: Context) -> pb.ListUsersResponse:
         """List accounts, newest first."""
         size = request.page_size or _PAGE
-        found = await self._admin.accounts(request.email, from_page(request.page_token), size + 1)
+        found = await self._admin.accounts(_act(), request.email, from_page(request.page_token), size + 1)
         return pb.ListUsersResponse(
             accounts=[to_account(account) for account in found[:size]],
             next_page_token=page_after(found[size - 1].user.id) if len(found) > size else "",
@@ -38,7 +38,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     ) -> pb.ListUserSessionsResponse:
         """List a user's living sessions, newest first."""
         size = request.page_size or _PAGE
-        found = await self._admin.sessions(uuid.UUID(request.user_id), from_page(request.page_token), size + 1)
+        found = await self._admin.sessions(_act(), uuid.UUID(request.user_id), from_page(request.page_token), size + 1)
         return pb.ListUserSessionsResponse(
             sessions=[to_users_session(session) for session in found[:size]],
             next_page_token=page_after(found[size - 1].id) if len(found) > size else "",
@@ -71,7 +71,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         )
 
 
-def _act(reason: str) -> Act:
+def _act(reason: str = "") -> Act:
     context = current()
     if context.principal is None:
         raise Unauthenticated("This call needs a token.")
