@@ -67,17 +67,18 @@ async def auth(tmp_path_factory):
                 await connection.execute(sa.text(statement), values)
 
         renewal = {"refresh_lifetime": dt.timedelta(days=30), "grace": dt.timedelta(seconds=60)}
+        renewal |= {"fresh": dt.timedelta(minutes=10)}
         sessions = Sessions(store, tokens, new_id=new_id, clock=now, **renewal)
         guesses = Guesses(store, clock=now, limit=10, window=dt.timedelta(minutes=15))
         mfa = MfaChallenges(store, clock=now, lifetime=dt.timedelta(minutes=5))
         wrong = WrongKeys(clock=now, limit=30)
         times = {"fresh": KEY_FRESH, "lifetime": dt.timedelta(seconds=90)}
         exchange = KeyExchange(store, tokens, wrong, clock=now, **times)
-        keys = ApiKeys(store, sessions, exchange.forget, new_id=new_id, clock=now, most=50)
         mailing = Mailing(store, new_id=new_id, clock=now, limit=5)
+        keys = ApiKeys(store, sessions, mailing, exchange.forget, new_id=new_id, clock=now, most=50)
         accounts = Accounts(store, passwords, sessions, guesses, mailing, mfa, new_id=new_id, clock=now)
         addresses = EmailAddresses(store, sessions, mailing, clock=now)
-        resets = PasswordResets(store, passwords, mailing, new_id=new_id, clock=now)
+        resets = PasswordResets(store, passwords, mailing, clock=now)
         guests = Guests(store, passwords, sessions, mailing, new_id=new_id)
 
         async def mailed(email):
@@ -88,7 +89,7 @@ async def auth(tmp_path_factory):
 
         nonces = Challenges(store, Purpose.OIDC_NONCE, clock=now, lifetime=dt.timedelta(minutes=10))
         id_tokens = IdTokens({}, {}, clock=now)
-        federation = Federation(store, id_tokens, nonces, sessions, mfa, new_id=new_id, clock=now)
+        federation = Federation(store, id_tokens, nonces, sessions, mfa, mailing, new_id=new_id)
         spans = Times(dt.timedelta(minutes=10), dt.timedelta(minutes=1), dt.timedelta(days=45))
         erasures = Erasures(store, accounts, sessions, {}, spans, new_id=new_id, clock=now)
         exports = Exports(store, sessions, {}, clock=now, every=dt.timedelta(minutes=1), at_once=2)
@@ -100,12 +101,14 @@ async def auth(tmp_path_factory):
             nonces,
             accounts,
             sessions,
+            mailing,
             issuers=[],
             new_id=new_id,
-            clock=now,
         )
         sealing = Sealing([b"k" * 32])
-        second_factors = SecondFactors(store, accounts, sessions, guesses, sealing, app_name="Parley", clock=now)
+        second_factors = SecondFactors(
+            store, accounts, sessions, guesses, sealing, mailing, app_name="Parley", clock=now
+        )
         served = servicers(
             accounts,
             sessions,
