@@ -25,7 +25,11 @@ class Store(Protocol):
         ...
 
     async def delete_ended(self, user_id: uuid.UUID) -> bool:
-        """Delete a user's ended generations; True when none is left in any state."""
+        """Delete some of a user's ended generations; False when there is none left."""
+        ...
+
+    async def nothing_left(self, user_id: uuid.UUID) -> bool:
+        """Whether nothing of a user is left, in any state."""
         ...
 
     def things(self, user_id: uuid.UUID) -> AsyncIterator[tuple[str, str]]:
@@ -51,7 +55,9 @@ class UserData:
             self._manager.cancel_here(generation_id)
         while await self._store.delete_some(user_id):
             pass
-        return await self._store.delete_ended(user_id)
+        while await self._store.delete_ended(user_id):
+            pass
+        return await self._store.nothing_left(user_id)
 
     async def export(self, user_id: uuid.UUID) -> AsyncGenerator[tuple[str, str]]:
         """Yield everything that is stored of a user."""

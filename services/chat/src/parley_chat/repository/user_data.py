@@ -24,11 +24,13 @@ _DELETE_MESSAGES = sa.text("DELETE FROM chat.messages WHERE conversation_id = AN
 _DELETE_CONVERSATIONS = sa.text("DELETE FROM chat.conversations WHERE id = ANY(:ids)")
 # Those of conversations come with them: an answer cannot go before the message that shows it.
 _DELETE_ENDED = sa.text("""
-    WITH gone AS (
-        DELETE FROM chat.generations AS g WHERE user_id = :user_id AND ended_at IS NOT NULL
-        AND NOT EXISTS (SELECT FROM chat.messages WHERE generation_id = g.id) RETURNING id
-    )
-    SELECT (SELECT count(*) FROM gone) = (SELECT count(*) FROM chat.generations WHERE user_id = :user_id)
+    DELETE FROM chat.generations WHERE id IN (
+        SELECT id FROM chat.generations AS g WHERE user_id = :user_id AND ended_at IS NOT NULL
+        AND NOT EXISTS (SELECT FROM chat.messages WHERE generation_id = g.id) LIMIT :some
+    ) RETURNING id
+""")
+_NOTHING_LEFT = sa.text("""
+    SELECT NOT EXISTS (SELECT FROM chat.generations WHERE user_id = :user_id)
        AND NOT EXISTS (SELECT FROM chat.conversations WHERE user_id = :user_id) AS nothing_left
 """)
 _FORGET_BURIED = sa.text("DELETE FROM chat.erased_users WHERE erased_at < now() - CAST(:age AS interval)")
@@ -83,8 +85,12 @@ class UserDataRepository(Base):
         return bool(ids)
 
     async def delete_ended(self, user_id: uuid.UUID) -> bool:
-        """Delete a user's ended generations; True when none is left in any state."""
-        (row,) = await self._rows(_DELETE_ENDED, {"user_id": user_id})
+        """Delete some of a user's ended generations; False when there is none left."""
+        return bool(await self._rows(_DELETE_ENDED, {"user_id": user_id, "some": _SOME}))
+
+    async def nothing_left(self, user_id: uuid.UUID) -> bool:
+        """Whether nothing of a user is left, in any state."""
+        (row,) = await self._rows(_NOTHING_LEFT, {"user_id": user_id})
         return bool(row.nothing_left)
 
     async def forget_buried(self, age: dt.timedelta) -> None:
