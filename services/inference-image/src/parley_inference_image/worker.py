@@ -142,7 +142,10 @@ class Worker:
         except Exception:  # noqa: BLE001 - whatever an engine raises ends the attempt, not the worker
             _log.error("drawing failed", job_id=str(job.id), attempt=job.attempts, exception=_trace(job))
             return await self._insist(lambda: self._repository.fail_attempt(job, _FAILED, self._max_attempts))
-        return await self._insist(lambda: self._repository.succeed(job))
+        ended = await self._insist(lambda: self._repository.succeed(job))
+        if ended is None and await self._insist(lambda: self._repository.get(job.id)) is None:
+            await self._pictures.delete(job.id)  # its user was erased while this worker had lost the database
+        return ended
 
     async def _stopped(self, job: Job, drawing: Drawing) -> Job | None:
         _log.info("drawing stopped", job_id=str(job.id), why=drawing.stopped, steps_done=drawing.steps_done)
