@@ -152,6 +152,8 @@ class _Request(BaseHTTPRequestHandler):
             data = [refund | {"charge": dict(self.server.charges[intent])} for refund in reversed(found)]
             return self._send(200, {"object": "list", "url": path, "has_more": False, "data": data})
         if path == "/v1/invoice_payments":
+            if self.server.fail_next:
+                return self._send(self.server.fail_next.pop(0), {"error": {"message": "not with this key"}})
             paid = self.server.invoices.get(dict(parse_qsl(query))["payment[payment_intent]"])
             data = [{"id": "inpay_1", "object": "invoice_payment", "invoice": paid}] if paid else []
             return self._send(200, {"object": "list", "url": path, "has_more": False, "data": data})

@@ -77,6 +77,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.giving = Grants(self.repository, self.billing.open, new_id)
         self.promoting = Promotions(self.repository, self.billing.open, new_id, now)
         self.accounts: dict[uuid.UUID, Account] = {}
+        self.redeemed_by: dict[tuple[uuid.UUID, str], ModelPromotion] = {}
 
     def account(self, user):
         """Return the user's account, which the call under test is to have opened."""
@@ -244,7 +245,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(promotion=promotions, user=users, request=st.sampled_from(["", "a", "b"]))
     def redeem(self, promotion, user, request):
         redeemed = self.outcome(self.promoting.redeem(user, promotion.code, request))
-        if user in promotion.redeemed:
+        if request and self.redeemed_by.get((user, request), promotion) is not promotion:
+            assert redeemed == "IDEMPOTENCY_CONFLICT"
+        elif user in promotion.redeemed:
             if request and request == promotion.redeemed[user]:
                 assert redeemed.amount_micros == promotion.amount
             else:
@@ -258,6 +261,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.account(user).entries.append(promotion.amount)
             promotion.uses_left -= 1
             promotion.redeemed[user] = request
+            self.redeemed_by[user, request] = promotion
 
     @invariant()
     def every_balance_is_the_models(self):

@@ -179,3 +179,45 @@ async def test_books_that_gave_it_twice_are_found(shop, user, invoice, owner, re
         assert (await repository.audit()).unmatched_allowances == 1
         await connection.rollback()
         del repository._rows
+
+
+async def test_a_plan_whose_credits_are_used_up_ends_with_a_claim_and_lasts_when_that_is_won(
+    shop, user, invoice, repository
+):
+    await invoice.paid()
+    balance, *_ = await shop.credits(user)
+    await shop.spend(user, balance)
+    await invoice.dispute("needs_response")
+    assert await repository.living_plans(user) == []
+    await invoice.dispute("won")
+    assert await repository.living_plans(user) == ["plus"]
+    assert await wealth(shop, user) == (0, 0, 0)
+
+
+async def test_a_plan_ends_with_a_refund_though_its_credits_were_known_to_be_used_up(shop, user, invoice, repository):
+    await invoice.paid()
+    balance, *_ = await shop.credits(user)
+    await shop.spend(user, balance)
+    await shop.allow(user, plan="pro")  # which attributes what was spent
+    await invoice.refunded()
+    assert await repository.living_plans(user) == ["pro"]
+    assert await wealth(shop, user) == (ALLOWANCE, 0, 0)
+
+
+async def test_a_claim_from_before_invoices_were_asked_for_follows_its_invoice(shop, user, invoice):
+    await invoice.paid()
+    invoices, shop.stripe.invoices = shop.stripe.invoices, {}
+    await invoice.dispute("needs_response")
+    assert await outcome(shop) == "unmatched"
+    shop.stripe.invoices = invoices
+    await invoice.dispute("lost")
+    assert await wealth(shop, user) == (GRANT, 0, 0)
+
+
+async def test_a_key_that_may_not_ask_for_invoices_keeps_no_dispute_of_a_purchase_from_being_booked(shop, user):
+    _, intent = await shop.buy(user)
+    shop.stripe.fail_next = [403]
+    about = {"id": f"dp_{intent}", "payment_intent": intent, "amount": 300, "status": "needs_response"}
+    await shop.tell_stripe(event("charge.dispute.created", about))
+    assert (await shop.credits(user))[0] == GRANT
+    assert shop.stripe.fail_next == []

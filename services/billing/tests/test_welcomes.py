@@ -25,7 +25,7 @@ async def channel(repository, tokens):
         repository,
         PriceList(),
         welcome_grant=GRANT,
-        welcome_rest=REST,
+        welcome_whole=GRANT + REST,
         new_id=new_id,
         now=lambda: dt.datetime.now(dt.UTC),
     )
@@ -68,6 +68,14 @@ async def test_it_is_in_the_books_but_no_deed_of_an_operator(client, welcome, us
     assert (await repository.audit()).unmatched_grants == 0
     events = await repository.audit_events(None, 100)
     assert user not in {event.target for event in events}
+
+
+async def test_the_rest_is_what_the_account_s_own_opening_left_of_the_whole(client, welcome, repository):
+    for opened, given in ((GRANT + REST, 0), (GRANT + REST + 5, 0), (0, GRANT + REST), (1, GRANT + REST - 1)):
+        user = uuid.uuid4()
+        await repository.open_account(user, opened, new_id(), new_id())  # as it was set up then
+        assert await welcome(user, uuid.uuid4()) is (given > 0)
+        assert (await client.credits(user))[0] == opened + given
 
 
 async def test_users_welcome_nobody(welcome, user, tokens):

@@ -59,7 +59,7 @@ def build() -> Service:
             repository,
             GrpcPrices(registry),
             welcome_grant=settings.opening_grant(),
-            welcome_rest=settings.welcome_grant_micros - settings.opening_grant(),
+            welcome_whole=settings.welcome_grant_micros,
             new_id=new_id,
             now=_now,
             shop=shop,

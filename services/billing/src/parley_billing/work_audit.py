@@ -80,9 +80,9 @@ class WorkAuditor:
         """Compare what is new and export what that finds."""
         audits = await self.audit()
         for audit in audits:
-            for verdict, count in audit.drift.items():
-                metrics.WORK_DRIFT.labels(audit.service, verdict).set(count)
             if audit.compared:
+                for verdict, count in audit.drift.items():
+                    metrics.WORK_DRIFT.labels(audit.service, verdict).set(count)
                 metrics.WORK_COMPARED.labels(audit.service).set(audit.up_to.timestamp())
             else:
                 log.warning("holds were not compared", service=audit.service, problem=audit.problem)

@@ -52,6 +52,13 @@ _ENTRIES = sa.text(f"""
     ORDER BY entry.seq DESC LIMIT :limit
 """)  # noqa: S608 - of our own parts
 
+_OPENED_WITH = sa.text("""
+    SELECT coalesce(sum(entry.amount_micros), 0)::bigint AS micros
+    FROM billing.transfers AS transfer JOIN billing.entries AS entry ON entry.transfer_id = transfer.id
+    WHERE transfer.kind = 'welcome_grant' AND transfer.reference = CAST(CAST(:user_id AS uuid) AS text)
+      AND entry.balance_after_micros IS NOT NULL
+""")
+
 
 class AccountRepository(Base):
     """Opens accounts and reads them."""
@@ -59,6 +66,11 @@ class AccountRepository(Base):
     async def open_account(self, user_id: uuid.UUID, grant: int, account_id: uuid.UUID, transfer_id: uuid.UUID) -> None:
         """Open a user's account with its grant, unless there is one."""
         await self._rows(_OPEN, id=account_id, user_id=user_id, grant=grant, transfer_id=transfer_id)
+
+    async def opened_with(self, user_id: uuid.UUID) -> int:
+        """Return what a user's account was given when it was opened, in micros."""
+        (row,) = await self._rows(_OPENED_WITH, user_id=user_id)
+        return int(row.micros)
 
     async def balance(self, user_id: uuid.UUID) -> Balance | None:
         """Return what a user has; None without an account."""

@@ -27,7 +27,7 @@ _FAMILY = sa.text("""
 _CUT = sa.text("UPDATE billing.allowances SET claimed_end = expires_at, expires_at = now() WHERE id = :id")
 _RESTORED = sa.text("""
     UPDATE billing.allowances SET restored_micros = expired_micros, claimed_end = NULL,
-        expires_at = CASE WHEN ended_at IS NULL THEN :new_end ELSE expires_at END
+        expires_at = CASE WHEN ended_at IS NULL OR expired_micros = restored_micros THEN :new_end ELSE expires_at END
     WHERE id = :id
 """).bindparams(sa.bindparam("new_end", type_=sa.DateTime(timezone=True)))
 _IS_OF = sa.text("UPDATE billing.allowances SET restored_from = :root WHERE id = :id")
@@ -44,9 +44,12 @@ async def follow_claims(unit: Unit, payment: str, *, claimed: bool) -> bool | No
 
 
 async def _cut(unit: Unit, account: Account, family: list[sa.Row[Any]]) -> bool:
-    """End what is open of it now instead of at its time; what was charged until now was charged in the old order."""
+    """End it now instead of at its time; what was charged until now was charged in the old order.
+
+    What is used up ends as well: the plan itself lasts as long as its allowance's time.
+    """
     await attribute(unit, account)
-    ending = [one for one in family if one.ended_at is None and not one.over]
+    ending = [one for one in family if not one.over]
     for one in ending:
         await unit.rows(_CUT, id=one.id)
     await expire(unit, account)

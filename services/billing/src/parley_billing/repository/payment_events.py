@@ -59,7 +59,7 @@ _REVERSAL = sa.text("""
 # letters O < W < L do not, hence the positions.
 _CLAIM = sa.text("""
     INSERT INTO billing.claims AS claim (id, payment, amount_minor, state) VALUES (:id, :payment, :amount, :state)
-    ON CONFLICT (id) DO UPDATE SET
+    ON CONFLICT (id) DO UPDATE SET payment = excluded.payment,
         amount_minor = CASE WHEN claim.amount_minor IS NOT NULL AND excluded.amount_minor IS NOT NULL
             THEN greatest(claim.amount_minor, excluded.amount_minor) END,
         state = CASE WHEN array_position(ARRAY['OPEN', 'WON', 'LOST'], excluded.state)

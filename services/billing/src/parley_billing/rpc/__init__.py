@@ -59,13 +59,13 @@ def servicers(
     prices: Prices,
     *,
     welcome_grant: int,
-    welcome_rest: int = 0,
+    welcome_whole: int = 0,
     new_id: Callable[[], uuid.UUID],
     now: Callable[[], dt.datetime],
     shop: Shop = Shop(),  # noqa: B008 - frozen, and sells nothing
     work: WorkAuditor | None = None,
 ) -> list[tuple[Any, Callable[..., None]]]:
-    """Wire the use cases; return what the server serves. `welcome_rest` is given for a proved address."""
+    """Wire the use cases; return what the server serves. `welcome_whole` is what a proved address has in all."""
     billing = Billing(repository, prices, welcome_grant=welcome_grant, new_id=new_id)
     grants = Grants(repository, billing.open, new_id)
     promotions = Promotions(repository, billing.open, new_id, now)
@@ -77,7 +77,10 @@ def servicers(
         (CreditService(billing, promotions, allowances), add_CreditServiceServicer_to_server),
         (HoldService(billing), add_HoldServiceServicer_to_server),
         (GrantService(grants), add_GrantServiceServicer_to_server),
-        (WelcomeService(Welcomes(grants, welcome_rest)), add_WelcomeServiceServicer_to_server),
+        (
+            WelcomeService(Welcomes(grants, repository, billing.open, welcome_whole)),
+            add_WelcomeServiceServicer_to_server,
+        ),
         (PromotionService(promotions), add_PromotionServiceServicer_to_server),
         (TopUpService(top_ups), add_TopUpServiceServicer_to_server),
         (WebhookService(shop, events, new_id), add_WebhookServiceServicer_to_server),
