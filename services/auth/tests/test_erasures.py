@@ -163,6 +163,16 @@ async def test_guesses_at_the_password_are_limited_here_too(client, clock):
     assert await refusal(client.sign_in(email)) == "RATE_LIMITED"
 
 
+async def test_without_a_password_an_old_session_must_be_proved_again(client, clock, issuer):
+    someone = Someone(client, issuer, clock)
+    session = await someone.sign_in()
+    clock.pass_by(minutes=10)
+    assert await refusal(client.delete_me(session.access_token)) == "REAUTHENTICATION_REQUIRED"
+    clock.pass_by(minutes=-1)
+    await client.delete_me(session.access_token)
+    assert await refusal(client.me(session.access_token)) == "UNAUTHENTICATED"
+
+
 async def test_a_guest_needs_no_password_and_an_ended_session_deletes_nothing(client):
     guest = await client.guest()
     session = await client.sign_up(address())

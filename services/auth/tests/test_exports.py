@@ -1,5 +1,6 @@
 """One JSON document of all that is stored of an account, from every service, streamed."""
 
+import asyncio
 import json
 
 import pytest
@@ -13,14 +14,21 @@ from .test_passkeys import Device
 from .test_second_factors import Phone
 from .world import PASSWORD, address, provider, refusal, replica
 
+AT_ONCE = 2
+
 
 class Other:
     """Another service with some things, which may fail in the middle."""
 
     def __init__(self):
         self.things, self.fails = [], False
+        self.pause = self.running = self.most = 0
 
     async def export(self, user_id):
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await asyncio.sleep(self.pause)
+        self.running -= 1
         for section, thing in self.things:
             yield section, json.dumps(thing)
         if self.fails:
@@ -119,3 +127,14 @@ async def test_an_ended_session_exports_nothing(client):
     session = await client.sign_up(address())
     await client.sign_out(session.access_token)
     assert await refusal(client.export(session.access_token)) == "UNAUTHENTICATED"
+
+
+async def test_so_many_at_once_and_no_more(client, other):
+    sessions = [await client.guest() for _ in range(6)]
+    other.pause = 0.2
+    answers = await asyncio.gather(*(client.export(one.access_token) for one in sessions), return_exceptions=True)
+    assert {error.code for error in answers if isinstance(error, ParleyError)} <= {"UNAVAILABLE"}
+    assert other.most == AT_ONCE
+    for session, answer in zip(sessions, answers, strict=True):
+        if isinstance(answer, ParleyError):
+            await client.export(session.access_token)  # it does not count as one of this minute

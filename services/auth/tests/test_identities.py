@@ -61,6 +61,17 @@ async def test_an_account_without_an_e_mail_takes_over_a_vouched_one(client, som
     ]
 
 
+async def test_a_repeated_link_makes_up_for_a_death_before_the_e_mail_was_taken_over(client, someone, rows):
+    session, email = await client.guest(), address()
+    who = someone(email=email, email_verified=True)
+    await client.link(session.access_token, *await who.token())
+    await rows(
+        "UPDATE auth.users SET email = NULL, email_verified_at = NULL WHERE email = :email RETURNING id", email=email
+    )
+    await client.link(session.access_token, *await who.token())
+    assert (await client.me(session.access_token)).email == email
+
+
 async def test_it_does_not_take_over_what_is_taken_or_not_vouched_for(client, someone):
     owner, session = await client.sign_up(address()), await client.guest()
     await client.link(session.access_token, *await someone(email=owner.user.email, email_verified=True).token())

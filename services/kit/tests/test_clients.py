@@ -123,9 +123,8 @@ async def test_a_service_that_nobody_takes_does_not_flood_auth(served, tokens, s
         open_channel(served[1], ServiceTokenSource(auth, "chat", "a secret of sixteen")) as channel,
     ):
         for _ in range(3):
-            with pytest.raises(ParleyError) as refused:
+            with pytest.raises(Unavailable):
                 await get(channel, some_id)
-            assert refused.value.code == "UNAUTHENTICATED"
     assert issuer.asked == 1
 
 

@@ -61,8 +61,8 @@ class Store(Protocol):
         """Return when the caller's session began, or was proved again."""
         ...
 
-    async def delete_account(self, user_id: uuid.UUID, farewell: Farewell) -> bool:
-        """Delete an account with all that is stored of it here, and write down who else must; False when it is gone."""
+    async def delete_account(self, caller: Caller, farewell: Farewell) -> None:
+        """Delete the caller's account with all that is stored of it here, and write down who else must; SessionEnded."""
         ...
 
     async def delete_abandoned(self, before: dt.datetime, farewell: Farewell, limit: int) -> int:
@@ -124,6 +124,8 @@ class Erasures:
         if found is None or began is None:
             raise SessionEnded
         user, encoded = found
+        if encoded is None:
+            await self._sessions.require_fresh(caller)
         fresh = began > self._clock() - self._times.fresh
         # A password that is given is checked in any case: whoever mistypes it may not have meant it.
         if encoded is not None and (password or not fresh):
@@ -131,8 +133,8 @@ class Erasures:
                 raise InvalidArgument("password", "is needed: this session began too long ago")
             if not await self._accounts.check_password(user, encoded, password):
                 raise InvalidArgument("password", "is not the password of this account")
-        if await self._store.delete_account(user.id, self._farewell()):
-            metrics.accounts_deleted.labels(cause="owner").inc()
+        await self._store.delete_account(caller, self._farewell())
+        metrics.accounts_deleted.labels(cause="owner").inc()
 
     async def remove_abandoned(self) -> None:
         """Delete the guests that nobody has been for long and nobody can be again, like deleted accounts."""

@@ -55,11 +55,11 @@ class Exports:
         await self._sessions.require(caller)
         if self._free <= 0:
             raise Unavailable("Other exports are running; try again in a moment.", retry_after=10)
-        now = self._clock()
-        if not await self._store.begin_export(caller.user_id, now, now - self._every):
-            raise ExportedJustNow(int(self._every.total_seconds()))
         self._free -= 1
         try:
+            now = self._clock()
+            if not await self._store.begin_export(caller.user_id, now, now - self._every):
+                raise ExportedJustNow(int(self._every.total_seconds()))
             async with aclosing(self._document(caller.user_id)) as pieces:
                 async for piece in pieces:
                     yield piece

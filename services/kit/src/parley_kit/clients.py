@@ -46,6 +46,9 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 
+# Never UNAUTHENTICATED: an app would renew its own token, in vain.
+_TOKEN_REFUSED = "A service did not take the token of another one; try again."  # noqa: S105 - not a password
+
 
 def open_channel(address: str, tokens: TokenSource | None) -> grpc.aio.Channel:
     """Return a channel to host:port that speaks as this service; failures of unary calls are ParleyErrors.
@@ -66,7 +69,7 @@ async def stream(call: grpc.aio.UnaryStreamCall[Any, Answer]) -> AsyncGenerator[
             yield message
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.UNAUTHENTICATED:  # no fault of whom this service works for
-            raise Unavailable("A service did not take the token of another one; try again.", retry_after=1) from error
+            raise Unavailable(_TOKEN_REFUSED, retry_after=1) from error
         raise parley_error_from(error) from error
     finally:
         call.cancel()
@@ -107,6 +110,8 @@ class _Unary(grpc.aio.UnaryUnaryClientInterceptor):
             except grpc.aio.AioRpcError as error:
                 if _other_token_may_help(error, details, self._tokens):
                     continue
+                if error.code() is grpc.StatusCode.UNAUTHENTICATED and isinstance(self._tokens, ServiceTokenSource):
+                    raise Unavailable(_TOKEN_REFUSED, retry_after=1) from error
                 raise parley_error_from(error) from error
             return call
 

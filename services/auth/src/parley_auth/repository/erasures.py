@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import uuid
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +13,7 @@ from parley_auth.erasures import Erasure, Farewell
 from parley_auth.guesses import counted_as
 from parley_auth.mailing import Kind
 from parley_auth.repository.base import Base
+from parley_auth.repository.freshness import begin_change
 from parley_auth.repository.letters import NOTICE
 
 _BEGAN = sa.text(
@@ -75,14 +75,12 @@ class ErasureRepository(Base):
         row = await self._row(_BEGAN, user_id=caller.user_id, session_id=caller.session_id)
         return None if row is None else row.proved_at
 
-    async def delete_account(self, user_id: uuid.UUID, farewell: Farewell) -> bool:
-        """Delete an account with all that is stored of it here, and write down who else must; False when it is gone."""
+    async def delete_account(self, caller: Caller, farewell: Farewell) -> None:
+        """Delete the caller's account with all that is stored of it here, and write down who else must; SessionEnded."""
         async with self._engine.begin() as connection:
-            gone = (await connection.execute(_DELETE_USER, {"user_id": user_id})).one_or_none()
-            if gone is None:
-                return False
+            await begin_change(connection, caller, farewell.now)
+            gone = (await connection.execute(_DELETE_USER, {"user_id": caller.user_id})).one()
             await _say_farewell(connection, gone, farewell)
-        return True
 
     async def delete_abandoned(self, before: dt.datetime, farewell: Farewell, limit: int) -> int:
         """Delete some guests whom nobody has been since a moment, as delete_account does; return how many.

@@ -52,6 +52,7 @@ _LINK_BY_EMAIL = sa.text(
         condition="EXISTS (SELECT FROM auth.users WHERE id = :user_id AND email = :email AND email_verified_at IS NOT NULL)"
     )
 )
+_IS_OWN = sa.text("SELECT id FROM auth.identities WHERE issuer = :issuer AND subject = :subject AND user_id = :user_id")
 _ADOPT_EMAIL = sa.text("""
     UPDATE auth.users SET email = :email, email_verified_at = :now, claimed_email = NULL
     WHERE id = :user_id AND email IS NULL AND NOT EXISTS (SELECT FROM auth.users WHERE email = :email)
@@ -103,13 +104,16 @@ class IdentityRepository(Base):
         link = _link(caller.user_id, identity_id, assertion) | {"now": notice.now, "most": most}
         async with self._engine.begin() as connection:
             await begin_change(connection, caller, notice.now)
-            if (await connection.execute(_LINK_OWN, link)).one_or_none() is None:
+            linked = (await connection.execute(_LINK_OWN, link)).one_or_none() is not None
+            if linked:
+                await tell_owner(connection, caller.user_id, notice)
+            elif (await connection.execute(_IS_OWN, link)).one_or_none() is None:
                 return False
-            await tell_owner(connection, caller.user_id, notice)
-        # Apart from it: losing the e-mail to a sign-up of this very moment must not undo the link.
+        # Apart from it: losing the e-mail to a sign-up of this very moment must not undo the link. A repeated link makes up for
+        # a death in between.
         if assertion.vouched_email is not None:
             await self._adopt_email(caller.user_id, assertion.vouched_email, notice.now)
-        return True
+        return linked
 
     async def link_by_email(
         self, user_id: uuid.UUID, identity_id: uuid.UUID, assertion: Assertion, notice: Notice
