@@ -64,6 +64,7 @@ async def test_no_part_of_a_hold_shrinks(client, user):
     extended = await client.extend(hold.id, 50, output_tokens=150)
     assert (extended.max_quantity.input_tokens, extended.max_quantity.output_tokens) == (100, 150)
     assert extended.amount_micros == 400
+    assert await client.extend(hold.id, 0) == extended  # this asks what is held
 
 
 async def test_a_repeated_place_finds_the_hold_that_has_grown(client, user):

@@ -26,6 +26,8 @@ class FakeBilling:
         """Generated tokens that each hold is for."""
         self.credits = None
         """Tokens that all holds together may be for; None for any number."""
+        self.prompts = {}
+        """Prompt tokens that each hold is for; no more can be had."""
         self.charges = {}
         self.calls = []
         self.down = False
@@ -43,6 +45,7 @@ class FakeBilling:
             raise ParleyError("too poor", reason=ErrorReason.ERROR_REASON_INSUFFICIENT_CREDITS)
         self._hold(hold_id, maximum.output_tokens)
         self.holds.setdefault(hold_id, "PENDING")
+        self.prompts[hold_id] = maximum.input_tokens
         if self.lose_answers:
             raise Unavailable("The answer was lost.")
 
@@ -50,6 +53,8 @@ class FakeBilling:
         self._answer("extend")
         if self._state(hold_id) != "PENDING":
             raise FailedPrecondition("not pending")
+        if maximum.input_tokens > self.prompts[hold_id]:
+            raise ParleyError("too poor", reason=ErrorReason.ERROR_REASON_INSUFFICIENT_CREDITS)
         self._hold(hold_id, maximum.output_tokens)
         if self.lose_answers:
             raise Unavailable("The answer was lost.")

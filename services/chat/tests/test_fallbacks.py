@@ -5,9 +5,11 @@ import dataclasses
 import json
 
 import pytest
+from parley.common.v1.error_reason_pb2 import ErrorReason
 from parley_chat import openai_request
+from parley_chat.errors import ModelUnavailable
 from parley_chat.generation import FinishReason, State, Usage, conclude
-from parley_kit.errors import Unavailable
+from parley_kit.errors import ParleyError, Unavailable
 
 from .fakes import DEAD, MODEL, OTHER_MODEL, OTHER_PRICE, PRICE, words
 from .world import POLICY, text
@@ -87,6 +89,40 @@ async def test_a_fallback_that_the_catalogue_lost_does_not_keep_another_from_ans
         backed.registry.gone = {MODEL}
     else:
         backed.llm.die_after = [0, 0]
+    events = await backed.say(user, await backed.conversation(user))
+    assert (text(events), events[-1][1].model) == (words(10), OTHER_MODEL)
+
+
+async def test_a_fallback_that_refuses_the_prompt_does_not_answer_for_the_model(backed, user):
+    backed.registry.gone = {MODEL}
+    prepare = backed.llm.prepare
+
+    async def narrow(address, model, *rest):
+        if model == OTHER_MODEL:
+            raise ParleyError("too long", reason=ErrorReason.ERROR_REASON_CONTEXT_WINDOW_EXCEEDED)
+        return await prepare(address, model, *rest)
+
+    backed.llm.prepare = narrow
+    with pytest.raises(ModelUnavailable, match=MODEL):
+        await backed.send(user, await backed.conversation(user))
+
+
+async def test_a_model_that_has_left_the_catalogue_is_replaced_as_one_without_replicas(backed, user):
+    generate, resolve = backed.llm.generate, backed.registry.resolve
+
+    async def left(name):
+        if name == MODEL:
+            raise ParleyError("no such model", reason=ErrorReason.ERROR_REASON_MODEL_NOT_FOUND)
+        return await resolve(name)
+
+    async def dying(address, generation_id, model, *rest, **more):
+        if model == MODEL:
+            backed.registry.resolve = left
+            raise Unavailable("The engine died.")
+        async for step in generate(address, generation_id, model, *rest, **more):
+            yield step
+
+    backed.llm.generate = dying
     events = await backed.say(user, await backed.conversation(user))
     assert (text(events), events[-1][1].model) == (words(10), OTHER_MODEL)
 

@@ -141,6 +141,21 @@ async def test_a_plan_gives_more_answers_at_once_and_never_fewer(slow, user):
         assert refused.value.limit == most
 
 
+async def test_what_a_plan_gave_counts_when_it_is_over(slow, user):
+    slow.plans.plans = {user: PlanLimits(max_generations=MOST + 2)}
+    running = [await slow.send(user, await slow.conversation(user)) for _ in range(MOST + 2)]
+    slow.plans.plans = {}
+    slots = dict(await slow.sql("SELECT slot, id FROM chat.generations WHERE user_id = :user", user=user))
+    for slot in (0, 1, 2):  # as many run as everybody may have, and then one less
+        with pytest.raises(TooManyGenerations):
+            await slow.send(user, await slow.conversation(user))
+        await slow.manager.cancel(slots[slot])
+        await slow.events(slots[slot])
+    assert await slow.send(user, await slow.conversation(user))
+    assert await unfinished(slow, user) == MOST
+    assert set(running) == set(slots.values())
+
+
 ANSWER = 7 + 10  # what one of the fake engine's answers counts
 
 

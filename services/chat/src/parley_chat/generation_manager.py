@@ -177,7 +177,8 @@ class GenerationManager:
 
     def _run(self, generation: Generation, prompt: Sequence[Turn], held: int, asked_at: float | None) -> GenerationRun:
         async def extend(tokens: int) -> int:
-            maximum = Usage(generation.usage.input_tokens, tokens)
+            # Of the prompt what it was placed for stays held, whatever a fallback has counted since.
+            maximum = Usage(output_tokens=tokens)
             return await self._billing.extend(generation.id, maximum, self._policy.hold_seconds)
 
         async def serve(served: Served) -> bool:

@@ -191,8 +191,10 @@ class GenerationRun:
             return False
         try:
             living = set((await self._registry.resolve(self.generation.model)).endpoints)
-        except ParleyError:
-            return False  # then nothing is known of the others either
+        except ParleyError as unresolved:
+            if unresolved.reason != ErrorReason.ERROR_REASON_MODEL_NOT_FOUND:
+                return False  # the registry is away: nothing is known of the others either
+            living = set()  # it has left the catalogue meanwhile
         if not isinstance(error, DeadlineExceeded) and living - shunned:
             return False  # another replica of it may do
         for name in self._fallbacks:

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import structlog
 from parley.common.v1.error_reason_pb2 import ErrorReason
 from parley_kit.db import new_id
 from parley_kit.errors import IdempotencyConflict, NotFound, ParleyError, Unavailable
@@ -38,6 +39,7 @@ from parley_chat.generation_manager import GenerationManager
 from parley_chat.repository import Repository
 from parley_chat.slices import left_of
 
+_log = structlog.get_logger()
 _T = TypeVar("_T")
 _CLAIM_LASTS = dt.timedelta(seconds=30)
 _TRIES = 5  # each is lost only to another request of the same conversation in the same moment
@@ -240,19 +242,27 @@ class Sender:
             if prepared := await self._prepare_by(model, turns, max_output_tokens):
                 return prepared, None
             for name in model.fallbacks:
-                try:
-                    stand_in = await self._registry.resolve(name)
-                except ParleyError:  # gone from the catalogue, say: another one may do
-                    continue
-                if prepared := await self._prepare_by(stand_in, turns, max_output_tokens):
-                    metrics.FALLBACKS.labels(model.id, stand_in.id).inc()
-                    return prepared, Served(stand_in.id, stand_in.price)
+                if stood_in := await self._stand_in(name, turns, max_output_tokens):
+                    metrics.FALLBACKS.labels(model.id, stood_in[1].model).inc()
+                    return stood_in
             left = give_up_at - time.monotonic()
             if left <= 0:
                 raise ModelUnavailable(model.id)
             await asyncio.sleep(min(wait, left))
             wait *= 2
             model = await self._registry.resolve(model.id)
+
+    async def _stand_in(
+        self, name: str, turns: Sequence[Turn], max_output_tokens: int
+    ) -> tuple[PreparedPrompt, Served] | None:
+        """Ask the replicas of a fallback; None when it cannot, for whatever reason: nobody has asked for it."""
+        try:
+            model = await self._registry.resolve(name)
+            prepared = await self._prepare_by(model, turns, max_output_tokens)
+        except ParleyError as error:
+            _log.warning("fallback failed", model=name, reason=error.code)
+            return None
+        return (prepared, Served(model.id, model.price)) if prepared else None
 
     async def _prepare_by(
         self, model: ResolvedModel, turns: Sequence[Turn], max_output_tokens: int

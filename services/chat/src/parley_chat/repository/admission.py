@@ -40,7 +40,9 @@ WITH unfinished AS (
     HAVING count(*) > 0
 ), free AS (
     SELECT slot FROM generate_series(0, :most - 1) AS slot
-    WHERE slot NOT IN (SELECT slot FROM unfinished WHERE slot IS NOT NULL) ORDER BY random() LIMIT 1
+    WHERE slot NOT IN (SELECT slot FROM unfinished WHERE slot IS NOT NULL)
+      AND (SELECT count(slot) FROM unfinished) < :most  -- some may be above, of a plan that has ended
+    ORDER BY random() LIMIT 1
 ), possible AS (
     SELECT (CAST(:conversation_id AS uuid) IS NULL OR EXISTS (
                 SELECT FROM chat.conversations

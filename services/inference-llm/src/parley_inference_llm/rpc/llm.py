@@ -38,7 +38,7 @@ class LlmService(llm_service_pb2_grpc.LlmServiceServicer):
             from_messages(request.messages),
             request.continuation,
             from_sampling(request.sampling),
-            request.cache_salt,
+            request.cache_salt or request.generation_id,
         )
         async with aclosing(steps):
             async for prompt_tokens, step in steps:
